@@ -1,0 +1,102 @@
+"""What can go wrong, one class per thing a caller may want to tell apart."""
+
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "DecodeError",
+    "EncodeError",
+    "KeyExistsError",
+    "NoKeyError",
+    "NoSessionError",
+    "NotAuthenticatedError",
+    "ReauthenticationError",
+    "ResponseStartedError",
+    "SessionError",
+    "SessionTooLargeError",
+    "StorerError",
+    "UnsavedSessionWarning",
+    "UnsupportedError",
+]
+
+
+class SessionError(Exception):
+    """The root of every error this library raises."""
+
+
+class ConfigError(SessionError, ValueError):
+    """An argument at construction cannot work; the message names it and the fix."""
+
+
+class NoSessionError(SessionError, LookupError):
+    """`require()` found no stored session, or `update()` one that is gone."""
+
+
+class NotAuthenticatedError(NoSessionError):
+    """`require_user()` found a session that no user is bound to."""
+
+
+class NoKeyError(SessionError, KeyError):
+    """A mapping session has no such key."""
+
+    __str__ = Exception.__str__
+
+
+class KeyExistsError(SessionError, KeyError):
+    """`add()` found the key already present."""
+
+    __str__ = Exception.__str__
+
+
+class ConflictError(SessionError):
+    """Another request wrote the same session, and the two writes cannot both stand."""
+
+
+class SessionTooLargeError(SessionError):
+    """The session does not fit. Nothing was sent or written, and what was stored is still there.
+
+    Args:
+        name: the session's name, or the storage key where a storer measured it.
+        size: what it would have taken, in bytes.
+        limit: what it may take, in bytes.
+    """
+
+    def __init__(self, name: str, *, size: int, limit: int) -> None:
+        super().__init__(f"session {name!r} takes {size} bytes, and {limit} is the limit")
+        self.name = name
+        self.size = size
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _too_large, (self.name, self.size, self.limit)
+
+
+class EncodeError(SessionError):
+    """The value cannot be encoded, or would not come back as it is. Names the field, never shows the value."""
+
+
+class DecodeError(SessionError):
+    """Bytes that a codec cannot turn into the session's type. Names the field, never shows the value."""
+
+
+class ResponseStartedError(SessionError):
+    """The client had to be told of a new token, and the headers have left already."""
+
+
+class ReauthenticationError(SessionError):
+    """`require_fresh()`: the login is older than the page allows (ASVS 5 7.5.1)."""
+
+
+class UnsupportedError(SessionError):
+    """This storer or sealer cannot do what was asked; the message says which can."""
+
+
+class StorerError(SessionError):
+    """The backend failed; the driver's error is `__cause__`. After a write the outcome is unknown."""
+
+
+class UnsavedSessionWarning(ResourceWarning):
+    """A session was changed and thrown away unsaved: is the middleware there? (Python's development mode only.)"""
+
+
+def _too_large(name: str, size: int, limit: int) -> SessionTooLargeError:
+    return SessionTooLargeError(name, size=size, limit=limit)

@@ -1,0 +1,86 @@
+"""How long a session lives, and how long its cookie stays."""
+
+from dataclasses import KW_ONLY, dataclass
+from datetime import timedelta
+from typing import Literal
+
+from aiosessions._errors import ConfigError
+
+__all__ = ["MAX_AGE_LIMIT", "Lifetime"]
+
+MAX_AGE_LIMIT = timedelta(days=400)
+"""What a browser keeps a cookie at most (RFC 6265bis §5.5)."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """Idle and absolute timeout, enforced on the server (ASVS 5 7.3.1, 7.3.2), and how the cookie follows.
+
+    Args:
+        idle: the session ends when nobody used it for so long; None: never.
+        absolute: it ends so long after it began or the last login, however busy; None: never.
+        cookie: "browser": the browser forgets it at its end; "persistent": stays until the absolute deadline;
+            a timedelta: that Max-Age.
+        touch: how stale `seen_at` may get before a read writes; None: idle/20, between 1 s and 5 min.
+        rotate: a new secret after so long, during the session (OWASP "renewal timeout"); None: at logins only.
+        grace: how long the previous secret is still recognised after a rotation.
+
+    Raises:
+        ConfigError: a duration is not positive or over 400 days, or "persistent" has no absolute timeout.
+    """
+
+    idle: timedelta | None = timedelta(days=1)
+    absolute: timedelta | None = timedelta(days=30)
+    _: KW_ONLY
+    cookie: Literal["browser", "persistent"] | timedelta = "browser"
+    touch: timedelta | None = None
+    rotate: timedelta | None = None
+    grace: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        for name in ("idle", "absolute", "touch", "rotate", "grace"):
+            self._check(name, getattr(self, name), zero=name == "touch" or name == "grace")
+        if isinstance(self.cookie, timedelta):
+            self._check("cookie", self.cookie)
+            if self.cookie < timedelta(seconds=1):
+                raise ConfigError(f"cookie={self.cookie}: a cookie's Max-Age is in whole seconds: give at least one")
+        elif self.cookie not in ("browser", "persistent"):
+            raise ConfigError(f"cookie={self.cookie!r}: give 'browser', 'persistent' or a timedelta")
+        if self.cookie == "persistent" and self.absolute is None:
+            raise ConfigError("cookie='persistent' needs an absolute timeout: give absolute=timedelta(...)")
+        if self.idle is not None and self.touch is not None and self.touch >= self.idle:
+            raise ConfigError(f"touch={self.touch} must be shorter than idle={self.idle}, or active sessions end")
+
+    @staticmethod
+    def _check(name: str, value: object, *, zero: bool = False) -> None:
+        if value is None and name not in ("grace", "cookie"):
+            return
+        if not isinstance(value, timedelta):
+            raise ConfigError(f"{name}={value!r}: give a timedelta")
+        if value < timedelta(0) or (not value and not zero):
+            raise ConfigError(f"{name}={value}: give a positive duration")
+        if value > MAX_AGE_LIMIT:
+            raise ConfigError(f"{name}={value}: 400 days is the most (RFC 6265bis §5.5)")
+
+    @classmethod
+    def remember_me(cls) -> "Lifetime":
+        """30 days idle, 90 absolute, persistent cookie."""
+        return cls(timedelta(days=30), timedelta(days=90), cookie="persistent")
+
+    @classmethod
+    def nist_aal2(cls) -> "Lifetime":
+        """1 hour idle, 24 hours absolute (NIST SP 800-63B-4 §2.2.3)."""
+        return cls(timedelta(hours=1), timedelta(hours=24))
+
+    @classmethod
+    def nist_aal3(cls) -> "Lifetime":
+        """15 minutes idle, 12 hours absolute (NIST SP 800-63B-4 §2.3.3)."""
+        return cls(timedelta(minutes=15), timedelta(hours=12))
+
+    def touch_window(self) -> float:
+        """How stale `seen_at` may get before a read writes, in seconds."""
+        if self.touch is not None:
+            return self.touch.total_seconds()
+        if self.idle is None:
+            return 300.0
+        return min(max(self.idle.total_seconds() / 20, min(1.0, self.idle.total_seconds() / 2)), 300.0)
