@@ -1,0 +1,51 @@
+"""What every test may ask for."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import settings
+
+ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
+TRIO = pytest.param(("trio", {}), id="trio")
+
+# What a developer has switched on in a shell must not change what the tests see.
+for _name in [name for name in os.environ if name.startswith("AIOSESSIONS_")]:
+    del os.environ[_name]
+
+# The same examples in each run: what fails in CI fails on one's own machine. `--hypothesis-profile=search` looks for
+# new ones.
+settings.register_profile("repeatable", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-servers",
+        action="store_true",
+        help="a server that cannot be started is a failure, not a skip",
+    )
+
+
+@pytest.fixture(scope="module", params=[ASYNCIO, UVLOOP, TRIO])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:  # Any: a name and options, as anyio's plugin reads them
+    """Each async test runs on asyncio, uvloop and trio.
+
+    Where a client is for asyncio only, the module has a fixture of this name with `params=[ASYNCIO, UVLOOP]`.
+    """
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def no_server(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
+    """What a server's fixture calls when it has none, with the reason: a skip, or with --require-servers a failure."""
+
+    def no_server(reason: str) -> NoReturn:
+        if pytestconfig.getoption("--require-servers"):
+            pytest.fail(f"--require-servers: {reason}", pytrace=False)
+        pytest.skip(reason)
+
+    return no_server
