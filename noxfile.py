@@ -1,0 +1,126 @@
+"""What CI runs is plain `nox`: lint, typing, docs, and the tests on every supported Python found here.
+
+`nox -- --require-servers` makes a missing server a failure; what follows `--` goes to pytest. `nox -s tests-3.12` runs
+one session; `nox -s bench` and `nox -s fuzz` run on request only.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typing", "docs", "tests"]
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def supported_pythons() -> dict[str, Path]:
+    """Version and interpreter: the running one, then those on PATH, then pyenv's. The first of each version counts."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    folders += sorted((pyenv / "versions").glob("3.*/bin"), reverse=True)
+    candidates = [Path(sys.executable)]
+    for folder in folders:
+        if folder.is_dir():
+            candidates += sorted(path for path in folder.iterdir() if re.fullmatch(r"python3\.\d+", path.name))
+
+    found: dict[str, Path] = {}
+    for path in candidates:
+        version = released_version(path)
+        if version is not None and version >= (3, 11):
+            found.setdefault(f"{version[0]}.{version[1]}", path)
+    return found
+
+
+def released_version(python: Path) -> tuple[int, int] | None:
+    """Ask the interpreter itself: a shim of pyenv's is there also for versions that are switched off."""
+    program = "import sys; v = sys.version_info; print(v.releaselevel, v.major, v.minor)"
+    answer = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+    if answer.returncode or not answer.stdout.startswith("final "):
+        return None
+
+    _, major, minor = answer.stdout.split()
+    return int(major), int(minor)
+
+
+PYTHONS = supported_pythons()
+if not PYTHONS:
+    raise SystemExit("aiosessions needs Python 3.11 or later to be tested, and there is none")
+
+# Where nox looks for `python3.12` and its like.
+os.environ["PATH"] = os.pathsep.join(
+    [*dict.fromkeys(str(path.parent) for path in PYTHONS.values()), os.environ["PATH"]]
+)
+
+
+def group(name: str) -> list[str]:
+    """A dependency group's requirements, for a pip that does not know `--group`."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Strict mypy and pyright, and the types a user of the wheel sees, without our stubs."""
+    session.install(*group("typing"), ".[all]")
+    session.run("mypy")
+    session.run("pyright", "--warnings")
+    session.chdir(session.create_tmp())
+    session.run("pyright", "--verifytypes", "aiosessions", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The README's examples and the demo, with the wheel and away from the tree."""
+    session.install(*group("docs"), ".[demo]")
+    session.chdir(session.create_tmp())
+    session.run("pytest", "--import-mode=importlib", f"--rootdir={ROOT}", str(ROOT / "tests" / "test_readme.py"))
+    session.run("aiosessions", "demo", "--check")
+
+
+@nox.session(python=list(PYTHONS))
+def tests(session: nox.Session) -> None:
+    """The whole suite; on the running Python with coverage. Arguments go to pytest: `nox -s tests -- -k cookie`."""
+    session.install(*group("tests"), "-e", ".[all]")
+    a_part = set(session.posargs) - {"--require-servers"}
+    if session.python != next(iter(PYTHONS)) or a_part:
+        session.run("pytest", *session.posargs)
+        return
+
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    # The one server that no package carries: where it is missing its tests are skipped, and say so.
+    unseen = [] if shutil.which("memcached") else ["--omit=aiosessions/storers/memcached.py"]
+    session.run("coverage", "report", *unseen)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The numbers of the README, beside the peers and the bare floor."""
+    session.install(*group("bench"), ".[all]")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """A million mutations for each test that the suite runs with some thousands."""
+    session.install(*group("tests"), "-e", ".[all]")
+    session.run("pytest", "-m", "fuzz", "--mutations=1000000", "--timeout=0", *session.posargs)
