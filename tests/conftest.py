@@ -9,7 +9,7 @@ from hypothesis import settings
 
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
-TRIO = pytest.param(("trio", {"restrict_keyboard_interrupt_to_checkpoints": False}), id="trio")
+TRIO = pytest.param("trio", id="trio")
 
 # What a developer has switched on in a shell must not change what the tests see.
 for _name in [name for name in os.environ if name.startswith("AIOSESSIONS_")]:
@@ -55,5 +55,5 @@ def no_server(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
 @pytest.fixture(scope="session")
 def mutations(pytestconfig: pytest.Config) -> int:
     """How many mutated inputs a test marked `fuzz` tries: some thousands in each run, a million in `nox -s fuzz`."""
-    count: int = pytestconfig.getoption("--mutations")
+    count: int = pytestconfig.option.mutations
     return count
