@@ -1,0 +1,229 @@
+"""Where a token travels: what every transport says and does, and the one that uses a header of its own.
+
+The one that uses cookies has its rules in `_cookies`.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from aiosessions._errors import ConfigError, EncodeError, SessionTooLargeError
+from aiosessions._messages import RequestView, ResponseView
+
+__all__ = ["Carried", "HeaderTransport", "Transport", "check_name", "check_token", "forbid_caching", "merge_list"]
+
+SECURE_SCHEMES = frozenset(("https", "wss"))
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
+_HEADER_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
+_HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+_COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]+", re.ASCII)  # RFC 6265 §4.1.1
+_DIRECTIVE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
+
+# What lets a cache keep a response. `must-understand` tells a cache to ignore `no-store` (RFC 9111 §5.2.2.3).
+_CACHEABLE = frozenset(("max-age", "must-understand", "public", "s-maxage"))
+
+# Headers with a meaning of their own, which a prefix and a session name must not spell together.
+_TAKEN = frozenset(
+    (
+        "access-control-allow-credentials",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "cache-control",
+        "clear-site-data",
+        "content-encoding",
+        "content-length",
+        "content-security-policy",
+        "content-type",
+        "set-cookie",
+        "strict-transport-security",
+        "transfer-encoding",
+    )
+)
+
+_HEADER_LIMIT = 16_384
+
+
+class Carried(NamedTuple):
+    """What came with a request, for one session name. Its `repr` does not show the token.
+
+    Args:
+        where: the cookie's or header's name on the wire; two stores may not share it in one request.
+        token: None: nothing that can be used.
+        present: whether something came at all.
+        duplicate: whether it came more than once, and is therefore no session.
+        chunks: the names of the chunk cookies that came.
+        is_secure: whether the request came by https or wss, as far as the server knows.
+    """
+
+    where: str
+    token: str | None = None
+    present: bool = False
+    duplicate: bool = False
+    chunks: tuple[str, ...] = ()
+    is_secure: bool = False
+
+    def __repr__(self) -> str:
+        return f"Carried(where={self.where!r}, present={self.present}, duplicate={self.duplicate})"
+
+
+class Transport(Protocol):
+    """Carries one token per session name, both ways.
+
+    A transport may also have a method `check(name)` that raises ConfigError for session names it cannot carry.
+    """
+
+    def read(self, request: RequestView, name: str) -> Carried:
+        """What came for this session. Never raises, whatever the client sent."""
+        ...
+
+    def write(self, response: ResponseView, name: str, token: str, carried: Carried, max_age: int | None) -> None:
+        """Hand *token* to the client, for *max_age* seconds (None: as long as the client likes).
+
+        What this response said before about the same session is replaced, and no cache may keep the response.
+
+        Raises:
+            SessionTooLargeError: the token does not fit; the response is unchanged.
+            EncodeError: the token has characters that would not travel; the response is unchanged.
+        """
+        ...
+
+    def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
+        """Make the client forget everything that this session left with it."""
+        ...
+
+    def vary(self, response: ResponseView, name: str) -> None:
+        """Tell caches that the response depends on the session (RFC 9110 §12.5.5)."""
+        ...
+
+
+class HeaderTransport:
+    """Carries each session in a header of its own: `Session-App` for "app". The value `-` ends the session.
+
+    For clients without cookies: native apps, other services. Session names consist of lower-case letters, digits and
+    hyphens here, since header names know no case. The lifetime of a header is the client's affair.
+
+    Args:
+        prefix: what the header's name begins with.
+        expose: name the header in `Access-Control-Expose-Headers`, so that a script of another origin may read it.
+
+    Raises:
+        ConfigError: the prefix cannot begin a header's name.
+    """
+
+    __slots__ = ("_expose", "_prefix")
+
+    def __init__(self, prefix: str = "Session-", *, expose: bool = True) -> None:
+        if not _HEADER_TOKEN.fullmatch(str(prefix)):
+            raise ConfigError(f"prefix={prefix!r} cannot begin a header's name: use letters, digits and hyphens")
+        self._prefix = prefix
+        self._expose = expose
+
+    def __repr__(self) -> str:
+        return f"HeaderTransport(prefix={self._prefix!r}, expose={self._expose})"
+
+    def check(self, name: str) -> None:
+        """Raises ConfigError for a session name that makes no header name."""
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(f"name={name!r}: in a header use lower-case letters, digits and hyphens only")
+        if self._header(name).lower() in _TAKEN:
+            raise ConfigError(f"name={name!r}: {self._header(name)!r} has a meaning of its own: choose another prefix")
+
+    def read(self, request: RequestView, name: str) -> Carried:
+        """See `Transport.read`."""
+        header = self._header(name).lower()
+        where = f"header {header}"
+        is_secure = request.scheme in SECURE_SCHEMES
+        values = request.header(header)
+        if not values:
+            return Carried(where, is_secure=is_secure)
+        if len(values) > 1:
+            return Carried(where, present=True, duplicate=True, is_secure=is_secure)
+
+        token = values[0].strip(" \t")
+        usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
+        return Carried(where, token if usable else None, present=True, is_secure=is_secure)
+
+    def write(
+        self,
+        response: ResponseView,
+        name: str,
+        token: str,
+        carried: Carried,  # noqa: ARG002 -- a cookie needs it
+        max_age: int | None,  # noqa: ARG002 -- a cookie needs it
+    ) -> None:
+        """See `Transport.write`. A token may have 16 384 bytes here; *max_age* means nothing to a header."""
+        check_token(token, name)
+        if len(token) > _HEADER_LIMIT:
+            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT)
+        self._send(response, name, token)
+
+    def clear(self, response: ResponseView, name: str, carried: Carried) -> None:  # noqa: ARG002 -- a cookie needs it
+        """See `Transport.clear`."""
+        self._send(response, name, "-")
+
+    def vary(self, response: ResponseView, name: str) -> None:
+        """See `Transport.vary`."""
+        merge_list(response, "Vary", self._header(name), unless="*")
+
+    def _send(self, response: ResponseView, name: str, value: str) -> None:
+        header = self._header(name)
+        response.replace(header, [value])
+        if self._expose:
+            # "*" does not cover requests with credentials, so the name stands beside it.
+            merge_list(response, "Access-Control-Expose-Headers", header)
+        forbid_caching(response)
+
+    def _header(self, name: str) -> str:
+        return self._prefix + name.title()
+
+
+def check_name(transport: Transport, name: str) -> None:
+    """Raise ConfigError for a session name outside the grammar, or that *transport* cannot carry."""
+    if not _NAME.fullmatch(str(name)):
+        raise ConfigError(f"name={name!r}: a session's name is a letter and at most 63 letters, digits, '-' or '_'")
+    check = getattr(transport, "check", None)
+    if check is not None:
+        check(name)
+
+
+def check_token(token: str, name: str) -> None:
+    """Raise EncodeError unless *token* has only characters that can stand in a cookie, and so in any header."""
+    if not _COOKIE_OCTETS.fullmatch(token):
+        raise EncodeError(f"session {name!r}: the sealer made a token with characters that no cookie may have")
+
+
+def forbid_caching(response: ResponseView) -> None:
+    """Merge `no-store` into Cache-Control: no cache may keep a token (ASVS 5 14.3.2).
+
+    Directives that allow storing go, the others stay as they are.
+    """
+    lines = response.header("Cache-Control")
+    if not lines:
+        response.add("Cache-Control", "no-store")
+        return
+    if lines == ["no-store"]:
+        return
+
+    dropped = _CACHEABLE | {"no-store"}
+    directives = (match[0].strip(" \t") for line in lines for match in _DIRECTIVE.finditer(line))
+    kept = [each for each in directives if each and each.partition("=")[0].strip(" \t").lower() not in dropped]
+    response.replace("Cache-Control", [", ".join([*kept, "no-store"])])
+
+
+def merge_list(response: ResponseView, header: str, item: str, *, unless: str | None = None) -> None:
+    """Add *item* to a header that is a list of names without case, unless it or *unless* is there already."""
+    lines = response.header(header)
+    if not lines:
+        response.add(header, item)
+        return
+
+    listed = _listed(lines)
+    if item.lower() in listed or unless in listed:
+        return
+
+    response.replace(header, [", ".join([*filter(None, (line.strip(" \t,") for line in lines)), item])])
+
+
+def _listed(lines: Iterable[str]) -> set[str]:
+    return {each.strip(" \t").lower() for line in lines for each in line.split(",")}
