@@ -1,14 +1,34 @@
-"""Makes claims safe to hand to the client."""
+"""Makes claims safe to hand to the client, and the keys that do it."""
 
-from dataclasses import dataclass
-from typing import Protocol
+import hashlib
+import hmac
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar, cast
 
-__all__ = ["Claims", "Sealer"]
+import msgspec
+
+from aiosessions import _base64url
+from aiosessions._errors import ConfigError
+
+__all__ = ["BoundKeys", "Claims", "Key", "KeyRing", "Keys", "Sealer", "new_key", "read_keys"]
+
+_LEAST = 32  # bytes: 256 bits
+_DISTINCT = 8  # different byte values in a key; 32 random bytes have about 30, and fewer than 20 never
+_NAMES = 256  # how many names a sealer keeps derived keys for; an application has a handful
+_NEW = "make one with `python -m aiosessions new-key`"
+_PEM_START = "-----BEGIN "
+_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?-----END [A-Z0-9 ]+-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says. Times are unix seconds, UTC.
+    """What a token says. Times are unix seconds, UTC. Its `repr` shows neither the body nor the meta.
 
     Args:
         body: the codec's bytes, or the 64-character reference of a StorageOverseer.
@@ -20,19 +40,22 @@ class Claims:
         meta: the library's own compartment; opaque to a sealer.
     """
 
-    body: bytes
+    body: bytes = field(repr=False)
     is_reference: bool
     session_id: str
     issued_at: float
     expires_at: float | None
     user_id: str | None
-    meta: bytes
+    meta: bytes = field(repr=False)
 
 
 class Sealer(Protocol):
     """Encrypts, signs, or writes a JWT.
 
     *name* is what the token is bound to: the session's name, after `namespace:` where the store has one.
+
+    A sealer with an attribute `reseal` that is true and a method `is_current(token) -> bool` has its tokens under an
+    old key replaced when they are read; the others' are replaced at the session's next write.
     """
 
     @property
@@ -47,3 +70,261 @@ class Sealer(Protocol):
     def open(self, token: str, *, name: str, now: float) -> Claims | None:
         """The claims; None for a token that is forged, expired, or of another name. Raises nothing."""
         ...
+
+
+def new_key() -> str:
+    """A key for a sealer: 256 bits from the operating system, base64url, 43 characters.
+
+    Put it into the environment or a secret store, not into the code: whoever has it can forge sessions.
+    """
+    return _base64url.encode(os.urandom(_LEAST))
+
+
+class Key:
+    """One key of a ring. Nothing shows its secret: not `repr`, not `vars`, not an error.
+
+    Args:
+        secret: bytes: the key itself, at least 32. A str: base64url text of such bytes, as `new_key()` makes it; for
+            a JWTSealer also a PEM or JWK document.
+        not_before: when it starts to seal; it opens at once. With a time some minutes ahead a whole fleet learns the
+            key before the first token uses it. Aware; None: from now on.
+
+    Raises:
+        ConfigError: the secret is short, repetitive or unreadable, or *not_before* is naive.
+    """
+
+    __slots__ = ("_id", "_is_document", "_material", "_not_before")
+
+    def __init__(self, secret: bytes | str, *, not_before: datetime | None = None) -> None:
+        material = _material(secret)
+        self._is_document = isinstance(material, bytes) and _is_document(secret)
+        del secret  # a traceback with captured locals shows what is left here
+        self._id = b""
+        self._material = b""
+        self._not_before = -math.inf
+        if isinstance(material, str):
+            raise ConfigError(f"secret: {material}")
+        if not_before is not None:
+            if getattr(not_before, "tzinfo", None) is None:
+                raise ConfigError(f"not_before={not_before!r}: give an aware datetime: datetime(..., tzinfo=UTC)")
+            self._not_before = not_before.timestamp()
+
+        self._material = material
+        self._id = hashlib.sha256(b"aiosessions key id\x00" + material).digest()[:5]
+
+    def __repr__(self) -> str:
+        return f"Key(id={_base64url.encode(self._id)!r})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Key is not pickled: that would write down its secret")
+
+    @property
+    def id(self) -> bytes:
+        """Five bytes of a digest: what tokens carry, so that the right key is found at once. No secret."""
+        return self._id
+
+    @property
+    def not_before(self) -> float:
+        """When it starts to seal, in unix seconds; `-inf`: always did."""
+        return self._not_before
+
+    @property
+    def is_document(self) -> bool:
+        """Whether it is PEM or JWK, which only a JWTSealer can read."""
+        return self._is_document
+
+    def material(self) -> bytes:
+        """The secret itself. A method, so that nothing shows it by accident."""
+        return self._material
+
+    def derive(self, info: bytes) -> bytes:
+        """32 bytes for one purpose: HKDF-SHA256 (RFC 5869) without salt, *info* naming the purpose."""
+        extracted = hmac.digest(bytes(32), self._material, "sha256")
+        return hmac.digest(extracted, info + b"\x01", "sha256")
+
+
+Keys = Key | bytes | str | Sequence[Key | bytes | str]
+"""What a sealer takes as keys: one or several, newest first; a str may hold several, separated by white space."""
+
+
+class KeyRing:
+    """Secret keys, newest first: the first active one seals, all open.
+
+    Args:
+        keys: see `Keys`.
+
+    Raises:
+        ConfigError: no key, no active key, a weak one, one that comes twice, or two whose ids collide.
+    """
+
+    __slots__ = ("_keys", "_newest")
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys: tuple[Key, ...] = ()
+        ring = _ring(keys)
+        del keys  # a traceback with captured locals shows what is left here
+        if isinstance(ring, str):
+            raise ConfigError(ring)
+
+        self._keys = tuple(ring)
+        self._newest = ring[0] if ring[0].not_before == -math.inf else None
+
+    def __repr__(self) -> str:
+        return f"KeyRing({list(self._keys)!r})"
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def sealing(self, now: float) -> Key:
+        """The key that seals at *now*, unix seconds: the newest active one, or the one that is active the soonest."""
+        if self._newest is not None:
+            return self._newest
+        for key in self._keys:
+            if key.not_before <= now:
+                return key
+        return min(self._keys, key=lambda key: key.not_before)
+
+
+B = TypeVar("B")
+
+
+class BoundKeys(Generic[B]):
+    """What a sealer makes of each key for each name, made once; the names used last are kept.
+
+    Args:
+        ring: the keys.
+        bind: makes it of a key, a prefix and a name.
+        version: the format version. With the key's id it is the prefix, the first eight characters of each token.
+    """
+
+    __slots__ = ("_bind", "_names", "_prefixes", "_ring")
+
+    def __init__(self, ring: KeyRing, bind: Callable[[Key, str, str], B], *, version: int) -> None:
+        self._ring = ring
+        self._bind = bind
+        self._prefixes = {key: _base64url.encode(bytes((version,)) + key.id) for key in ring}
+        self._names: dict[str, dict[str, B]] = {}
+
+    def __repr__(self) -> str:
+        return f"BoundKeys({self._ring!r})"
+
+    def sealing(self, name: str, now: float) -> B:
+        """That of the key which seals at *now*."""
+        return self._of(name)[self._prefixes[self._ring.sealing(now)]]
+
+    def opening(self, name: str, token: str) -> B | None:
+        """That of the key which *token* names in front; None if no key of the ring does."""
+        return self._of(name).get(token[:8])
+
+    def is_current(self, token: str, now: float) -> bool:
+        """Whether *token* names the key which seals at *now*."""
+        return token[:8] == self._prefixes[self._ring.sealing(now)]
+
+    def _of(self, name: str) -> dict[str, B]:
+        bound = self._names.get(name)
+        if bound is not None:
+            return bound
+
+        bound = {prefix: self._bind(key, prefix, name) for key, prefix in self._prefixes.items()}
+        if len(self._names) >= _NAMES:
+            self._names.clear()  # names are an application's own and few; this only keeps a mistake from growing
+        self._names[name] = bound
+        return bound
+
+
+def read_keys(keys: object) -> list[Key] | str:
+    """The keys of an argument called `keys`, in order; or, as a str, what is wrong with it and how to put it right.
+
+    A problem is returned and not raised, so that no traceback passes through a frame that holds a secret.
+    """
+    items: Sequence[object] = (keys,)
+    several = isinstance(keys, Sequence) and not isinstance(keys, str | bytes)
+    if several:
+        items = cast("Sequence[object]", keys)
+    found: dict[bytes, Key] = {}
+    for index, item in enumerate(items):
+        where = f"keys[{index}]" if several else "keys"
+        parts = _parts(item)
+        if isinstance(parts, str):
+            return f"{where}: {parts}"
+        for part in parts:
+            problem = b"" if isinstance(part, Key) else _material(part)
+            if isinstance(problem, str):
+                return f"{where}: {problem}"
+            key = part if isinstance(part, Key) else Key(part)
+            if key.id in found:
+                return f"{where} has been given already, or has the id of another: remove it, or {_NEW}"
+            found[key.id] = key
+    if not found:
+        return f"keys is empty: {_NEW}"
+    return list(found.values())
+
+
+def _parts(item: object) -> list[Key | bytes | str] | str:  # noqa: PLR0911  one guard per kind of argument
+    """The single keys that one item stands for, or what is wrong with it."""
+    if isinstance(item, Key | bytes):
+        return [item]
+    if isinstance(item, Mapping):
+        jwk = cast("Mapping[object, object]", item)
+        try:
+            members = msgspec.convert(jwk.get("keys", [jwk]), list[dict[str, object]])
+            return [msgspec.json.encode(member).decode() for member in members]
+        except (TypeError, ValueError):
+            return "neither a JWK nor a JWK set, which has a list of JWKs under 'keys'"
+    if not isinstance(item, str):
+        return f"{type(item).__name__} is no key: give bytes, base64url text or a Key"
+    text = item.strip()
+    if text.startswith("{"):
+        try:
+            return _parts(msgspec.json.decode(text, type=dict[str, object]))
+        except (msgspec.MsgspecError, RecursionError):
+            return "this begins like a JWK and is no JSON object"
+    return list(_PEM.findall(text) if text.startswith(_PEM_START) else text.split())
+
+
+def _material(secret: object) -> bytes | str:  # noqa: PLR0911  one guard per way to be wrong
+    """The bytes of one key, or what is wrong with it."""
+    if not isinstance(secret, bytes | str):
+        return f"{type(secret).__name__} is no key: give bytes or base64url text"
+    if _is_document(secret):
+        return secret.strip() if isinstance(secret, bytes) else secret.strip().encode("utf-8", "replace")
+    if isinstance(secret, bytes):
+        material = secret
+    elif len(secret.split()) > 1:
+        return "several keys in one text: a Key is one of them; give the text itself as `keys`"
+    else:
+        decoded = _base64url.decode(secret.strip().rstrip("="))
+        if decoded is None:
+            return f"not base64url text: {_NEW}, or give bytes"
+        material = decoded
+
+    if len(material) < _LEAST:
+        return f"{len(material)} bytes, and {_LEAST} is the least: {_NEW}"
+    if len(set(material)) < _DISTINCT:
+        return f"repeats few bytes, anybody could guess it: {_NEW}"
+    return material
+
+
+def _is_document(secret: bytes | str) -> bool:
+    """Whether it is PEM or JSON. A random key may begin with a brace, but is no JSON."""
+    if isinstance(secret, str):
+        return secret.lstrip().startswith((_PEM_START, "{"))
+    if secret.lstrip().startswith(b"{"):
+        try:
+            msgspec.json.decode(secret, type=dict[str, msgspec.Raw])
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        return True
+    return secret.lstrip().startswith(_PEM_START.encode())
+
+
+def _ring(keys: object) -> list[Key] | str:
+    """The keys of a ring of secrets, or what is wrong with them."""
+    ring = read_keys(keys)
+    if isinstance(ring, str):
+        return ring
+    if any(key.is_document for key in ring):
+        return "keys: PEM and JWK are for a JWTSealer: give bytes or base64url text"
+    if all(key.not_before > time.time() for key in ring):
+        return "keys: none is active yet: keep the key before it in the ring until its not_before has passed"
+    return ring
