@@ -1,0 +1,1 @@
+"""Where sessions are kept: one module per backend, each importing its driver and no other."""
