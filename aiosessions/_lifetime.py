@@ -2,11 +2,12 @@
 
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Literal
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["MAX_AGE_LIMIT", "Lifetime"]
+__all__ = ["MAX_AGE_LIMIT", "Lifetime", "unpack_lifetime"]
 
 MAX_AGE_LIMIT = timedelta(days=400)
 """What a browser keeps a cookie at most (RFC 6265bis §5.5)."""
@@ -84,3 +85,33 @@ class Lifetime:
         if self.idle is None:
             return 300.0
         return min(max(self.idle.total_seconds() / 20, min(1.0, self.idle.total_seconds() / 2)), 300.0)
+
+    def deadline(self, seen_at: float, ends_at: float | None) -> float | None:
+        """The earlier of the idle and the absolute deadline, in unix seconds; None: never.
+
+        Args:
+            seen_at: last touch or write, unix seconds.
+            ends_at: the absolute deadline, unix seconds; None: none.
+        """
+        if self.idle is None:
+            return ends_at
+
+        idle_at = seen_at + self.idle.total_seconds()
+        return idle_at if ends_at is None or idle_at < ends_at else ends_at
+
+    def pack(self) -> tuple[float | str | None, ...]:
+        """What a record's meta keeps of it: numbers are seconds."""
+        values = (self.idle, self.absolute, self.cookie, self.touch, self.rotate, self.grace)
+        return tuple(value.total_seconds() if isinstance(value, timedelta) else value for value in values)
+
+
+@lru_cache(maxsize=256)
+def unpack_lifetime(packed: tuple[float | str | None, ...]) -> Lifetime | None:
+    """The Lifetime that `pack` made this of; None for what no Lifetime could be."""
+    try:
+        idle, absolute, cookie, touch, rotate, grace = (
+            timedelta(seconds=value) if isinstance(value, (int, float)) else value for value in packed
+        )
+        return Lifetime(idle, absolute, cookie=cookie, touch=touch, rotate=rotate, grace=grace)  # type: ignore[arg-type]  # Lifetime checks them
+    except (ConfigError, TypeError, ValueError, OverflowError):
+        return None

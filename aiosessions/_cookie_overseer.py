@@ -1,0 +1,200 @@
+"""A Store that keeps the state with the client, sealed, by default in a cookie."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from aiosessions._codecs import Codec
+from aiosessions._draft import Draft, next_meta
+from aiosessions._errors import ConfigError, DecodeError, ResponseStartedError
+from aiosessions._events import Event, EventKind, logger
+from aiosessions._lifetime import Lifetime
+from aiosessions._marks import Exchange, Marks
+from aiosessions._messages import RawHeaders
+from aiosessions._meta import Meta, decode_meta, encode_meta
+from aiosessions._overseer import Overseer, changed
+from aiosessions._sealer import Claims, Sealer
+from aiosessions._session import Outgoing, Session
+from aiosessions._storer import Record
+from aiosessions._tokens import new_handle
+from aiosessions._transports import Carried, Transport
+
+__all__ = ["CookieOverseer"]
+
+T = TypeVar("T")
+_NOTHING = Marks()
+_SURE_TO_FIT = 400
+"""A token of more characters is tried on a scratch response first: every transport carries this many."""
+
+
+class CookieOverseer(Overseer[T]):
+    """Keeps sessions of one type with the client: no backend, and what that means for a logout.
+
+    An old copy of the token stays valid until it expires, whatever happened since; of two parallel responses the one
+    the browser processes last stays.
+
+    Args:
+        value_type: T: a dataclass, TypedDict, msgspec.Struct, attrs class, pydantic model, `dict[str, V]`, `str`, ...
+        sealer: encrypts or signs.
+        name: the sessions' name, unless `get` names another.
+        default: makes the value of a new session; None: `value_type()`.
+        codec: None: MessagePack where nobody else can read it, else JSON; pydantic for a pydantic model.
+        transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
+        lifetime: None: 1 day idle, 30 days absolute.
+        namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
+        on_event: called with every Event, in the request.
+        clock: unix seconds.
+
+    Raises:
+        ConfigError: an argument cannot work; the message names it and the fix.
+    """
+
+    def __init__(
+        self,
+        value_type: type[T],
+        sealer: Sealer,
+        *,
+        name: str = "app",
+        default: Callable[[], T] | None = None,
+        codec: Codec[T] | None = None,
+        transport: Transport | None = None,
+        lifetime: Lifetime | None = None,
+        namespace: str = "",
+        on_event: Callable[[Event], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not hasattr(sealer, "seal"):
+            raise ConfigError(f"sealer={type(sealer).__name__} is no Sealer: give AESGCMSealer(keys)")
+        if codec is not None and sealer.needs_json and not codec.is_json:
+            raise ConfigError(f"codec={type(codec).__name__} is not JSON, which {type(sealer).__name__} needs")
+
+        super().__init__(
+            value_type,
+            name=name,
+            default=default,
+            codec=codec,
+            prefers_json=sealer.needs_json,
+            transport=transport,
+            sealer=sealer,
+            lifetime=lifetime,
+            namespace=namespace,
+            on_event=on_event,
+            clock=clock,
+        )
+        self._seals = sealer
+
+    # reading
+
+    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
+        if carried.token is None:
+            if carried.present:
+                self._report("rejected", name, reason="duplicate" if carried.duplicate else "malformed")
+            return self._blank(carried, name, exchange)
+
+        now = self.now()
+        claims = self._seals.open(carried.token, name=self._bound(name), now=now)
+        meta = None if claims is None else decode_meta(claims.meta)
+        if claims is None or claims.is_reference or meta is None:
+            self._report("rejected", name, reason="not sealed by us")
+            return self._blank(carried, name, exchange)
+
+        lifetime = meta.effective_lifetime(self.lifetime)
+        deadline = lifetime.deadline(meta.seen_at, meta.ends_at)
+        if deadline is not None and now >= deadline:
+            self._report("expired", name, claims.session_id, claims.user_id)
+            return self._blank(carried, name, exchange)
+
+        try:
+            value = self._codec.decode(claims.body)
+        except DecodeError as error:
+            logger.warning("session %s %s cannot be read: %s", name, claims.session_id, error)
+            return self._blank(carried, name, exchange)
+
+        record = Record(claims.body, claims.meta, claims.user_id, meta.created_at, meta.seen_at, deadline, 0)
+        session = self._session_type(self, name, carried, exchange, value, claims.body, claims.session_id, record, meta)
+        if touch and now - meta.seen_at >= lifetime.touch_window():
+            session.touch()
+        self._report("loaded", name, claims.session_id, claims.user_id)
+        return session
+
+    # writing
+
+    def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
+        """Encode and check what the client will hold."""
+        session._draft = None
+        if session._is_inert:
+            return
+
+        marks = session._marks or _NOTHING
+        data = self._codec.encode(session.value)
+        is_changed = self._is_changed(session, data)
+        is_new = session._record is None
+        is_write = is_changed or (marks.is_content if is_new else marks.is_write)
+        if not is_write and (is_new or not marks.is_touched):
+            return
+        if not can_tell:
+            if is_write:
+                raise ResponseStartedError(
+                    f"session {session.name!r} is kept by the client, and the headers have left: save it before, or "
+                    "give the response"
+                )
+            return  # a read that was late for the touch window is touched by the next request
+        if is_changed:
+            self._codec.check(session.value, data)
+            if session._record is not None:
+                data = self._merger.carry_unknown(session._record.value, session.value, data)
+        session._draft = self._sealed(session, Draft(data, is_changed, marks.copy()))
+
+    def _sealed(self, session: Session[T], draft: Draft) -> "_Sealed":
+        marks, stored, now = draft.marks, session._record, self.now()
+        is_new = stored is None
+        meta = next_meta(
+            session._meta, marks, lifetime=self.lifetime, now=now, is_changed=draft.is_changed, is_new=is_new
+        )
+        meta = replace(meta, created_at=now if stored is None else stored.created_at, seen_at=now)
+        lifetime = meta.effective_lifetime(self.lifetime)
+        expires_at = lifetime.deadline(now, meta.ends_at)
+        owner = marks.user[0] if marks.user else None if stored is None else stored.owner
+        body = draft.value if draft.is_changed or stored is None else stored.value
+        record = Record(body, encode_meta(meta), owner, meta.created_at, now, expires_at, 0)
+        handle = new_handle() if is_new or marks.rotations else session.handle
+        claims = Claims(body, False, handle, now, expires_at, owner, record.meta)  # noqa: FBT003
+        token = self._seals.seal(claims, name=self._bound(session.name))
+        outgoing = Outgoing(token, self._max_age(lifetime, now, meta.ends_at))
+        if len(token) > _SURE_TO_FIT:
+            self._transport.write(RawHeaders([]), session.name, token, session._carried, outgoing.max_age)
+        return _Sealed(draft, record, meta, handle, outgoing)
+
+    async def _commit(self, session: Session[T]) -> None:
+        for handle in session._doomed:
+            self._report("destroyed", session.name, handle)
+        session._doomed = ()
+        sealed: _Sealed | None = session._draft
+        session._draft = None
+        if sealed is None:
+            return
+
+        draft, record, meta, handle, outgoing = sealed
+        kind: EventKind = "created" if session._record is None else "regenerated" if draft.marks.rotations else "saved"
+        session._record, session._meta, session._seen_at = record, meta, record.seen_at
+        session._handle, session._outgoing = handle, outgoing
+        self._settle(session, draft)
+        self._report(kind, session.name, handle, record.owner)
+
+    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
+        """See `Store.update`. The client's copy is the only one, so *change* runs once, on what this request has."""
+        session.value = changed(change, session.value)
+        await self.save(session)
+        return session.value
+
+
+class _Sealed(NamedTuple):
+    """What `prepare` made: it is all there is to write, and the response takes it along."""
+
+    draft: Draft
+    record: Record
+    meta: Meta
+    handle: str
+    outgoing: Outgoing

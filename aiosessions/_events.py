@@ -1,0 +1,95 @@
+"""What happened, for audit trails and metrics: one Event per fact, the log lines from the same place."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Event", "EventKind", "Reporter", "logger"]
+
+logger = logging.getLogger("aiosessions")
+
+EventKind = Literal[
+    "created",
+    "loaded",
+    "saved",
+    "touched",
+    "merged",
+    "conflict",
+    "dropped",
+    "regenerated",
+    "destroyed",
+    "expired",
+    "rejected",
+    "token_superseded",
+    "token_reused",
+    "store_failed",
+]
+
+_LEVELS: dict[EventKind, int] = {
+    "rejected": logging.INFO,
+    "regenerated": logging.INFO,
+    "destroyed": logging.INFO,
+    "merged": logging.INFO,
+    "dropped": logging.INFO,
+    "conflict": logging.WARNING,
+    "token_reused": logging.WARNING,
+    "store_failed": logging.ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact about one session; never holds a token or a value.
+
+    Args:
+        kind: what happened.
+        name: the session's name.
+        handle: its public reference, or "" where none is known.
+        user_id: the user bound to it.
+        reason: why, in a word or two: `unknown`, `wrong secret`, `malformed`, ...
+        fields: the fields a merge had to decide.
+    """
+
+    kind: EventKind
+    name: str
+    handle: str = ""
+    user_id: str | None = None
+    reason: str = ""
+    fields: tuple[str, ...] = ()
+
+
+class Reporter:
+    """Hands events to the application's function and to the log `aiosessions`.
+
+    Args:
+        on_event: called in the request, so it must be cheap; what it raises is logged and swallowed.
+    """
+
+    __slots__ = ("_on_event",)
+
+    def __init__(self, on_event: Callable[[Event], None] | None) -> None:
+        self._on_event = on_event
+
+    def __call__(
+        self,
+        kind: EventKind,
+        name: str,
+        handle: str = "",
+        user_id: str | None = None,
+        reason: str = "",
+        fields: tuple[str, ...] = (),
+    ) -> None:
+        level = _LEVELS.get(kind, logging.DEBUG)
+        if logger.isEnabledFor(level):
+            about = ", ".join(filter(None, (reason, *fields)))
+            # %r and the bound: user text cannot forge or flood log lines (ASVS 5 16.4.1)
+            logger.log(level, "session %s %s %s user=%.80r %.200s", name, handle or "-", kind, user_id, about)
+
+        if self._on_event is None:
+            return
+
+        try:
+            self._on_event(Event(kind, name, handle, user_id, reason, fields))
+        except Exception:  # the application's own function: a broken audit trail must not break the request
+            logger.exception("on_event raised")

@@ -1,0 +1,81 @@
+"""The library's own compartment of a record: what it must remember about a session beside its value."""
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from aiosessions._lifetime import Lifetime, unpack_lifetime
+
+__all__ = ["BLANK", "Meta", "PackedFlash", "Secret", "decode_meta", "encode_meta"]
+
+PackedFlash: TypeAlias = tuple[str, str, str, Any]  # Any: a flash's JSON data
+"""id, message, category, data: the id lets two requests add and take at once."""
+
+
+class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The digest of a secret that opens the session, or did.
+
+    Args:
+        digest: SHA-256, shortened once it is retired.
+        issued_at: when it was made, or when it was retired.
+        presented_at: when a request first brought it; 0.0 until then.
+    """
+
+    digest: bytes
+    issued_at: float
+    presented_at: float = 0.0
+
+
+class Meta(msgspec.Struct, array_like=True, frozen=True):
+    """Fields are appended, never moved, so that older and newer versions read each other.
+
+    Args:
+        secrets: those that open the session, newest last; more than one only while a periodic rotation is under way.
+        epoch: rises with every explicit rotation.
+        updated_at: last write of the value.
+        ends_at: the absolute deadline.
+        authenticated_at: when the user was bound.
+        csrf: key of the CSRF tokens of this epoch.
+        label: free text for session lists.
+        flashes: messages not yet taken.
+        lifetime: what `set_user(lifetime=)` said, packed; None: the store's.
+        superseded: secrets that an explicit rotation ended, recognised for the grace time.
+        retired: secrets that a periodic rotation ended: one that comes back was copied.
+        created_at: for sessions the client holds, which have no record to say it.
+        seen_at: likewise.
+        generation: likewise, for replay protection.
+    """
+
+    secrets: tuple[Secret, ...] = ()
+    epoch: int = 0
+    updated_at: float = 0.0
+    ends_at: float | None = None
+    authenticated_at: float | None = None
+    csrf: bytes = b""
+    label: str | None = None
+    flashes: tuple[PackedFlash, ...] = ()
+    lifetime: tuple[float | str | None, ...] | None = None
+    superseded: tuple[Secret, ...] = ()
+    retired: tuple[Secret, ...] = ()
+    created_at: float = 0.0
+    seen_at: float = 0.0
+    generation: int = 0
+
+    def effective_lifetime(self, lifetime: Lifetime) -> Lifetime:
+        """This session's own lifetime, or else the store's."""
+        return lifetime if self.lifetime is None else unpack_lifetime(self.lifetime) or lifetime
+
+
+BLANK = Meta()
+"""What a session that was never stored starts from."""
+
+encode_meta = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Meta).decode
+
+
+def decode_meta(data: bytes) -> Meta | None:
+    """The compartment, or None for bytes this library did not write."""
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,321 @@
+"""A Store that keeps the state in a Storer; the client holds a token that refers to it."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+from aiosessions._cleaner import hold, is_held, release
+from aiosessions._codecs import Codec
+from aiosessions._draft import SHORT
+from aiosessions._errors import ConfigError, DecodeError, StorerError, UnsupportedError
+from aiosessions._events import Event, logger
+from aiosessions._lifetime import Lifetime
+from aiosessions._marks import Exchange
+from aiosessions._meta import Meta, decode_meta
+from aiosessions._sealer import Sealer
+from aiosessions._session import Session
+from aiosessions._store import SessionInfo
+from aiosessions._storer import Record, Storer, UserIndexed
+from aiosessions._tokens import Token, is_handle, parse_token
+from aiosessions._transports import Carried, Transport
+from aiosessions._writing import WritingOverseer
+
+__all__ = ["StorageOverseer"]
+
+T = TypeVar("T")
+
+
+class StorageOverseer(WritingOverseer[T]):
+    """Keeps sessions of one type in a backend.
+
+    Args:
+        value_type: T: a dataclass, TypedDict, msgspec.Struct, attrs class, pydantic model, `dict[str, V]`, `str`, ...
+        storer: the backend; several stores may share it.
+        name: the sessions' name, unless `get` names another.
+        default: makes the value of a new session; None: `value_type()`.
+        codec: None: checked JSON; pydantic for a pydantic model.
+        transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
+        sealer: wraps the token, in an encrypted cookie or in a JWT's `sid`.
+        lifetime: None: 1 day idle, 30 days absolute.
+        namespace: keeps applications apart that share a storer; at most 64 of letters, digits and `._/-`.
+        on_conflict: what happens to a field that two requests changed and no rule can settle: "merge" takes the later
+            write and reports it, "raise" is a ConflictError, "overwrite" writes the whole value.
+        max_size: of value and meta, in bytes; None: no limit.
+        clean_every: how often the storer's expired records are removed; None: never.
+        on_event: called with every Event, in the request.
+        on_storer_error: "raise" a StorerError, or go on with a "new" session that cannot be saved.
+        on_reuse: a secret that a rotation retired came back: "ignore" it, or "destroy" the session.
+        clock: unix seconds.
+
+    Raises:
+        ConfigError: an argument cannot work; the message names it and the fix.
+    """
+
+    def __init__(
+        self,
+        value_type: type[T],
+        storer: Storer,
+        *,
+        name: str = "app",
+        default: Callable[[], T] | None = None,
+        codec: Codec[T] | None = None,
+        transport: Transport | None = None,
+        sealer: Sealer | None = None,
+        lifetime: Lifetime | None = None,
+        namespace: str = "",
+        on_conflict: Literal["merge", "raise", "overwrite"] = "merge",
+        max_size: int | None = 262_144,
+        clean_every: timedelta | None = timedelta(hours=1),
+        on_event: Callable[[Event], None] | None = None,
+        on_storer_error: Literal["raise", "new"] = "raise",
+        on_reuse: Literal["ignore", "destroy"] = "ignore",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        for option, value, choices in (
+            ("on_conflict", on_conflict, ("merge", "raise", "overwrite")),
+            ("on_storer_error", on_storer_error, ("raise", "new")),
+            ("on_reuse", on_reuse, ("ignore", "destroy")),
+        ):
+            if value not in choices:
+                raise ConfigError(f"{option}={value!r}: give one of {choices}")
+        if max_size is not None and max_size <= 0:
+            raise ConfigError(f"max_size={max_size}: give a positive number of bytes, or None")
+        if clean_every is not None and clean_every <= timedelta(0):
+            raise ConfigError(f"clean_every={clean_every}: give a positive duration, or None")
+        if not hasattr(storer, "replace"):
+            raise ConfigError(f"storer={type(storer).__name__} is no Storer: it has no replace()")
+
+        super().__init__(
+            value_type,
+            storer,
+            name=name,
+            default=default,
+            codec=codec,
+            transport=transport,
+            sealer=sealer,
+            lifetime=lifetime,
+            namespace=namespace,
+            on_conflict=on_conflict,
+            max_size=max_size,
+            on_event=on_event,
+            clock=clock,
+        )
+        self._clean_every = clean_every
+        self._on_storer_error = on_storer_error
+        self._on_reuse = on_reuse
+        self._is_ready = False
+
+    async def __aenter__(self) -> Self:
+        """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
+        await hold(self._storer, clean_every=self._clean_every)
+        self._is_ready = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
+        self._is_ready = False
+        await release(self._storer)
+
+    async def _open_late(self) -> None:
+        self._is_ready = True
+        if is_held(self._storer):
+            return
+
+        logger.warning(
+            "%r was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or use "
+            "`async with store`",
+            self,
+        )
+        opener = getattr(self._storer, "open", None)
+        if opener is not None:
+            try:
+                await opener()
+            except BaseException:
+                self._is_ready = False
+                raise
+
+    # reading
+
+    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
+        token = self._opened(carried, name)
+        if token is None:
+            return self._blank(carried, name, exchange)
+
+        try:
+            if not self._is_ready:
+                await self._open_late()
+            return await self._find(token, carried, name, exchange, touch=touch)
+        except StorerError as error:
+            self._report("store_failed", name, token.handle, reason=type(error.__cause__).__name__)
+            if self._on_storer_error == "raise":
+                raise
+
+            session = self._blank(carried, name, exchange)
+            session._is_degraded = True
+            return session
+
+    def _opened(self, carried: Carried, name: str) -> Token | None:
+        """The token that came, if it has a token's shape; no backend is asked for another."""
+        text = carried.token
+        if text is None:
+            if carried.present:
+                self._report("rejected", name, reason="duplicate" if carried.duplicate else "malformed")
+            return None
+
+        if self._sealer is not None:
+            claims = self._sealer.open(text, name=self._bound(name), now=self.now())
+            if claims is None or not claims.is_reference:
+                self._report("rejected", name, reason="not sealed by us")
+                return None
+            text = claims.body.decode("latin-1")
+
+        token = parse_token(text)
+        if token is None:
+            self._report("rejected", name, reason="malformed")
+        return token
+
+    async def _find(
+        self, token: Token, carried: Carried, name: str, exchange: Exchange, *, touch: bool
+    ) -> Session[T]:
+        key = self._key(name, token.handle)
+        record = await self._storer.read(key)
+        meta = None if record is None else decode_meta(record.meta)
+        if record is None or meta is None:
+            self._report("rejected", name, token.handle, reason="unknown" if record is None else "unreadable")
+            return self._blank(carried, name, exchange)
+
+        now = self.now()
+        digest = self._digest(name)(token.secret)
+        if not self._opens(meta, digest, now):
+            return await self._refuse(token, record, meta, digest, carried, name, exchange)
+
+        lifetime = meta.effective_lifetime(self.lifetime)
+        deadline = lifetime.deadline(record.seen_at, meta.ends_at)
+        if deadline is not None and now >= deadline:
+            self._report("expired", name, token.handle, record.owner)
+            return self._blank(carried, name, exchange)
+
+        try:
+            value = self._codec.decode(record.value)
+        except DecodeError as error:
+            # written by another version: the record stays until the session that takes its place is stored
+            logger.warning("session %s %s cannot be read: %s", name, token.handle, error)
+            session = self._blank(carried, name, exchange)
+            session._replaced = token.handle
+            return session
+
+        session = self._session_type(self, name, carried, exchange, value, record.value, token.handle, record, meta)
+        session._presented = digest
+        if touch and now - record.seen_at >= lifetime.touch_window() and not await self._touch(session):
+            return self._blank(carried, name, exchange)
+
+        self._report("loaded", name, token.handle, record.owner)
+        return session
+
+    async def _refuse(
+        self, token: Token, record: Record, meta: Meta, digest: bytes, carried: Carried, name: str, exchange: Exchange
+    ) -> Session[T]:
+        """A wrong secret: forged, or one that was right before."""
+        session = self._blank(carried, name, exchange)
+        lifetime = meta.effective_lifetime(self.lifetime)
+        short = digest[:SHORT]
+        if any(
+            compare_digest(secret.digest, short) and self.now() - secret.issued_at < lifetime.grace.total_seconds()
+            for secret in meta.superseded
+        ):
+            # an answer to this request must not overwrite the newer token that is on its way, or there already
+            session._is_inert = True
+            self._report("token_superseded", name, token.handle, record.owner)
+            return session
+
+        was_right = any(compare_digest(secret.digest[:SHORT], short) for secret in (*meta.retired, *meta.secrets))
+        if not was_right:
+            self._report("rejected", name, token.handle, reason="wrong secret")
+            return session
+
+        self._report("token_reused", name, token.handle, record.owner)
+        if self._on_reuse == "destroy" and await self._storer.delete(self._key(name, token.handle)):
+            self._report("destroyed", name, token.handle, record.owner, reason="token reused")
+        return session
+
+    # the user's sessions
+
+    async def user_sessions(self, user_id: str) -> list[SessionInfo]:
+        """Every live session of a user, of all names in this namespace, newest use first (ASVS 5 7.5.2).
+
+        Raises:
+            UnsupportedError: the storer has no user index.
+            StorerError: the backend failed.
+        """
+        found: list[SessionInfo] = []
+        for key, record in await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:"):
+            meta = decode_meta(record.meta)
+            if meta is None:
+                continue
+            deadline = meta.effective_lifetime(self.lifetime).deadline(record.seen_at, meta.ends_at)
+            if deadline is not None and self.now() >= deadline:
+                continue
+
+            _, name, handle = key.rsplit(":", 2)
+            moments = (record.created_at, record.seen_at, deadline, meta.authenticated_at)
+            times = [None if moment is None else datetime.fromtimestamp(moment, UTC) for moment in moments]
+            found.append(SessionInfo(handle, name, meta.label, *times))  # type: ignore[arg-type]  # the first two are set
+        return sorted(found, key=lambda info: info.seen_at, reverse=True)
+
+    async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> int:
+        """Log out all (other) devices, of all names in this namespace (ASVS 5 7.4.2, 7.4.3, 7.4.5).
+
+        Args:
+            user_id: whose.
+            keep: the session that stays.
+
+        Returns:
+            How many went.
+
+        Raises:
+            UnsupportedError: the storer has no user index.
+            StorerError: the backend failed.
+        """
+        kept = None if keep is None or not keep.handle else self._key(keep.name, keep.handle)
+        count = await self._indexed().delete_by_owner(user_id, prefix=f"{self._namespace}:", keep=kept)
+        self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
+        return count
+
+    async def delete(self, handle: str, *, user_id: str, name: str | None = None) -> bool:
+        """End one session of this user by its public handle; False if it is not theirs, or gone (ASVS 5 7.5.2).
+
+        Args:
+            handle: from `SessionInfo` or `Session.handle`.
+            user_id: whose it must be.
+            name: the session's name; None: the store's own.
+
+        Raises:
+            StorerError: the backend failed.
+        """
+        if not is_handle(handle):
+            return False
+
+        name = self._checked(name)
+        key = self._key(name, handle)
+        record = await self._storer.read(key)
+        # once more when it was written in between: the version proves whose it was when it went
+        while record is not None and record.owner == user_id:
+            if await self._storer.delete(key, version=record.version):
+                self._report("destroyed", name, handle, user_id)
+                return True
+            record = await self._storer.read(key)
+        return False
+
+    def _indexed(self) -> UserIndexed:
+        if isinstance(self._storer, UserIndexed):
+            return self._storer
+
+        raise UnsupportedError(
+            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, RedisStorer and "
+            "PostgresStorer have one"
+        )

@@ -1,0 +1,106 @@
+"""What handlers use: the Store Protocol, and what it takes from a framework."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from aiosessions._session import Session
+
+__all__ = ["Request", "Response", "SessionInfo", "Store"]
+
+T = TypeVar("T")
+
+
+class Request(Protocol):
+    """A request, a websocket or a connection of aiohttp, Starlette, FastAPI, Quart or Litestar: pass it as it is."""
+
+    @property
+    def headers(self) -> Mapping[str, str] | Any: ...  # Any: type checkers do not see through aiohttp's descriptors
+
+
+class Response(Protocol):
+    """A response of aiohttp, Starlette, FastAPI or Quart."""
+
+    @property
+    def headers(self) -> Mapping[str, str] | Any: ...  # Any: as above
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One line of a "your devices" page (ASVS 5 7.5.2). Nothing in it is a credential; times are aware, UTC."""
+
+    handle: str
+    name: str
+    label: str | None
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime | None
+    authenticated_at: datetime | None
+
+
+class Store(Protocol[T]):
+    """Gets and saves sessions of one type. Immutable; shared between tasks."""
+
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:
+        """The session of this name: never None, and a bad cookie never raises.
+
+        Absent, unknown, expired, forged: a new session; no id is adopted, nothing is sent. The same request and name
+        give the same Session object, loaded once.
+
+        Args:
+            request: the framework's own request, websocket or connection.
+            name: `[A-Za-z][A-Za-z0-9_-]{0,63}`; None: the store's own.
+            touch: whether reading counts as use, at one write per touch window.
+
+        Raises:
+            StorerError: the backend failed. A failure is never a silent logout.
+            ValueError: *name* is outside the grammar.
+        """
+        ...
+
+    async def require(self, request: Request, name: str | None = None) -> Session[T]:
+        """A stored session, possibly anonymous.
+
+        Raises:
+            NoSessionError: none came with the request.
+        """
+        ...
+
+    def new(self, request: Request, name: str | None = None) -> Session[T]:
+        """Start afresh: what the request's verified token referred to is deleted when the new session is saved.
+
+        From now on `get()` of this name in this request returns this session.
+        """
+        ...
+
+    async def save(self, session: Session[T], response: Response | None = None) -> None:
+        """Write it if it changed, remove it if destroyed, and tell the client if it must know; idempotent.
+
+        Under a middleware: writes now and leaves the token for the headers, so that errors can be caught here.
+
+        Args:
+            session: one that this store gave.
+            response: needed without a middleware.
+
+        Raises:
+            ConflictError: another request changed the same, and `on_conflict` or `Merge.RAISE` says so.
+            EncodeError: the value cannot be encoded, or does not fit its type.
+            ResponseStartedError: the client had to be told, and the headers have left.
+            SessionTooLargeError: it does not fit; what was stored is still there.
+            StorerError: the backend failed; whether it wrote is unknown.
+        """
+        ...
+
+    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
+        """Read, modify, write: *change* is run again on the newest value until it wins.
+
+        Args:
+            session: one that this store gave; its `value` is the result afterwards.
+            change: changes the value in place or returns another; may be called several times, so no side effects.
+
+        Raises:
+            NoSessionError: the session is gone, or a login or logout elsewhere made this token worthless.
+            ConflictError: others kept winning for 5 seconds.
+        """
+        ...

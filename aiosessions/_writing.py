@@ -1,0 +1,390 @@
+"""The writing half of a StorageOverseer: create, replace, merge, and who may not write any more."""
+
+import random
+from hmac import compare_digest
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, TypeVar
+
+import anyio
+from msgspec.structs import replace
+
+from aiosessions._codecs import Codec
+from aiosessions._draft import Draft, first_alive, next_meta, next_secrets, wants_confirmation, wants_rotation
+from aiosessions._errors import (
+    ConflictError,
+    NoSessionError,
+    ResponseStartedError,
+    SessionTooLargeError,
+    StorerError,
+)
+from aiosessions._events import Event
+from aiosessions._lifetime import Lifetime
+from aiosessions._marks import Marks
+from aiosessions._meta import BLANK, Meta, decode_meta, encode_meta
+from aiosessions._overseer import Overseer, changed
+from aiosessions._sealer import Claims, Sealer
+from aiosessions._session import Outgoing, Session
+from aiosessions._storer import Record, Storer
+from aiosessions._tokens import Token, TokenDigest, new_token, new_version, parse_token
+from aiosessions._transports import Transport
+
+__all__ = ["WritingOverseer"]
+
+T = TypeVar("T")
+_NOTHING = Marks()
+_UPDATE_SECONDS = 5.0
+_ATTEMPTS = 20
+
+
+class WritingOverseer(Overseer[T]):
+    """Writes sessions to a storer, never over somebody else's write."""
+
+    def __init__(
+        self,
+        value_type: type[T],
+        storer: Storer,
+        *,
+        on_conflict: Literal["merge", "raise", "overwrite"],
+        max_size: int | None,
+        codec: Codec[T] | None,
+        default: Callable[[], T] | None,
+        name: str,
+        transport: Transport | None,
+        sealer: Sealer | None,
+        lifetime: Lifetime | None,
+        namespace: str,
+        on_event: Callable[[Event], None] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(
+            value_type,
+            name=name,
+            default=default,
+            codec=codec,
+            prefers_json=True,
+            transport=transport,
+            sealer=sealer,
+            lifetime=lifetime,
+            namespace=namespace,
+            on_event=on_event,
+            clock=clock,
+        )
+        self._storer = storer
+        self._on_conflict = on_conflict
+        self._max_size = max_size
+        self._digest = lru_cache(maxsize=64)(lambda name: TokenDigest(namespace, name))
+
+    def _key(self, name: str, handle: str) -> str:
+        return f"{self._namespace}:{name}:{handle}"
+
+    def _opens(self, meta: Meta, digest: bytes, now: float) -> bool:
+        secrets = meta.secrets
+        if len(secrets) == 1:
+            return compare_digest(secrets[0].digest, digest)
+
+        grace = meta.effective_lifetime(self.lifetime).grace.total_seconds()
+        alive = secrets[first_alive(secrets, grace=grace, now=now) :]
+        return any([compare_digest(secret.digest, digest) for secret in alive])
+
+    # the first phase: no I/O
+
+    def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
+        """Encode and check what is to be written."""
+        session._draft = None
+        marks = session._marks or _NOTHING
+        if session._is_inert and not marks.is_login:
+            if session._marks is not None or self._is_changed(session, self._codec.encode(session.value)):
+                self._drop(session, "superseded")
+            return
+
+        data = self._codec.encode(session.value)
+        is_changed = self._is_changed(session, data)
+        is_new = session._record is None
+        if not (is_changed or (marks.is_content if is_new else marks.is_write or self._must_move(session, can_tell))):
+            if marks.is_touched and not is_new:
+                session._draft = Draft(data, is_changed=False, marks=marks.copy(), is_touch=True)
+            return
+
+        if session._is_degraded:
+            raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
+        if (is_new or marks.rotations) and not can_tell:
+            raise ResponseStartedError(
+                f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
+                "response"
+            )
+        if is_changed:
+            self._codec.check(session.value, data)
+        draft = Draft(data, is_changed, marks.copy(), can_tell=can_tell)
+        self._compose(session, draft, None)  # what does not fit is found before anything is written
+        session._draft = draft
+
+    def _must_move(self, session: Session[T], can_tell: bool) -> bool:
+        """Whether the secrets of a periodic rotation need a write."""
+        meta, presented = session._meta, session._presented
+        lifetime = meta.effective_lifetime(self.lifetime)
+        if len(meta.secrets) == 1 and lifetime.rotate is None:
+            return False
+
+        return wants_confirmation(meta, presented) or (
+            can_tell and wants_rotation(meta, presented, lifetime, now=self.now())
+        )
+
+    def _compose(self, session: Session[T], draft: Draft, token: Token | None) -> tuple[Record, Meta, tuple[str, ...]]:
+        """The record to write over what is stored, as far as this request knows; and the fields a merge decided."""
+        stored, marks = session._record, draft.marks
+        now = self.now()
+        meta = next_meta(
+            session._meta, marks, lifetime=self.lifetime, now=now, is_changed=draft.is_changed, is_new=stored is None
+        )
+        lifetime = meta.effective_lifetime(self.lifetime)
+        meta = next_secrets(
+            meta,
+            None if token is None else self._digest(session.name)(token.secret),
+            presented=session._presented,
+            grace=lifetime.grace.total_seconds(),
+            now=now,
+            is_explicit=stored is None or bool(marks.rotations),
+        )
+        owner = marks.user[0] if marks.user else None if stored is None else stored.owner
+        value, fields = self._value(session, draft)
+        record = Record(
+            value,
+            encode_meta(meta),
+            owner,
+            now if stored is None else stored.created_at,
+            now,
+            lifetime.deadline(now, meta.ends_at),
+            new_version(),
+        )
+        size = len(record.value) + len(record.meta)
+        if self._max_size is not None and size > self._max_size:
+            raise SessionTooLargeError(session.name, size=size, limit=self._max_size)
+
+        return record, meta, fields
+
+    def _value(self, session: Session[T], draft: Draft) -> tuple[bytes, tuple[str, ...]]:
+        """Our value, over what others wrote since: what only they changed stays theirs."""
+        stored = session._record
+        if stored is None:
+            return draft.value, ()
+        if not draft.is_changed:
+            return stored.value, ()
+        if stored.value == session._base or self._on_conflict == "overwrite":
+            return self._merger.carry_unknown(stored.value, session.value, draft.value), ()
+
+        return self._merger.merge(session._base, draft.value, stored.value, on_conflict=self._on_conflict)
+
+    # the second phase
+
+    async def _commit(self, session: Session[T]) -> None:
+        while session._doomed:
+            handle = session._doomed[0]
+            await self._storer.delete(self._key(session.name, handle))
+            session._doomed = session._doomed[1:]
+            self._report("destroyed", session.name, handle)
+
+        draft: Draft | None = session._draft
+        session._draft = None
+        if draft is None:
+            return
+        if draft.is_touch:
+            if await self._touch(session):
+                self._settle(session, draft)
+            else:
+                self._drop(session, "gone")
+        elif session._record is None:
+            await self._create(session, draft)
+        else:
+            await self._replace(session, draft)
+
+    async def _touch(self, session: Session[T]) -> bool:
+        now = self.now()
+        expires_at = session._meta.effective_lifetime(self.lifetime).deadline(now, session._meta.ends_at)
+        if not await self._storer.touch(self._key(session.name, session.handle), seen_at=now, expires_at=expires_at):
+            return False
+
+        session._seen_at = now
+        self._report("touched", session.name, session.handle)
+        return True
+
+    async def _create(self, session: Session[T], draft: Draft) -> None:
+        for _ in range(3):  # 128 random bits are taken once in the life of the universe; a broken backend may say so
+            token = new_token()
+            record, meta, _ = self._compose(session, draft, token)
+            if await self._storer.create(self._key(session.name, token.handle), record):
+                session._handle = token.handle
+                session._is_inert = False
+                self._confirm(session, draft, record, meta, token)
+                self._report("created", session.name, token.handle, record.owner)
+                await self._end_replaced(session)
+                return
+
+        raise StorerError(f"session {session.name!r}: the backend says that three new random keys are taken")
+
+    async def _end_replaced(self, session: Session[T]) -> None:
+        """What this session takes the place of goes, if the request proved the right to it."""
+        handle, session._replaced = session._replaced, ""
+        text, session._unverified = session._unverified, ""
+        if text and self._sealer is not None:
+            claims = self._sealer.open(text, name=self._bound(session.name), now=self.now())
+            text = claims.body.decode("latin-1") if claims and claims.is_reference else ""
+        token = parse_token(text)
+        if token is not None:
+            record = await self._storer.read(self._key(session.name, token.handle))
+            meta = None if record is None else decode_meta(record.meta)
+            if meta is not None and self._opens(meta, self._digest(session.name)(token.secret), self.now()):
+                handle = token.handle
+        if handle and await self._storer.delete(self._key(session.name, handle)):
+            self._report("destroyed", session.name, handle, reason="replaced")
+
+    async def _replace(self, session: Session[T], draft: Draft) -> None:
+        key = self._key(session.name, session.handle)
+        for attempt in range(_ATTEMPTS):
+            stored = session._record
+            if stored is None or (attempt and not await self._catch_up(session, key, attempt)):
+                await self._lose(session, draft)
+                return
+
+            token = self._next_token(session, draft)
+            record, meta, fields = self._compose(session, draft, token)
+            if await self._storer.replace(key, record, version=(session._record or stored).version):
+                self._confirm(session, draft, record, meta, token)
+                self._report("regenerated" if token else "saved", session.name, session.handle, record.owner)
+                if fields:
+                    self._report("merged", session.name, session.handle, record.owner, fields=fields)
+                return
+
+        self._report("conflict", session.name, session.handle, session.user_id, reason="too many writers")
+        raise ConflictError(f"session {session.name!r}: others kept writing it; try again")
+
+    async def _catch_up(self, session: Session[T], key: str, attempt: int) -> bool:
+        """Take what is stored now as what we write over; False if our token means nothing any more."""
+        if attempt:
+            await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
+        record = await self._storer.read(key)
+        meta = None if record is None else decode_meta(record.meta)
+        if record is None or meta is None or meta.epoch != session._meta.epoch:
+            return False
+
+        session._record, session._meta = record, meta
+        return True
+
+    def _next_token(self, session: Session[T], draft: Draft) -> Token | None:
+        """The same handle with a new secret, when one is due."""
+        if not draft.marks.rotations:
+            meta = session._meta
+            lifetime = meta.effective_lifetime(self.lifetime)
+            if not draft.can_tell or not wants_rotation(meta, session._presented, lifetime, now=self.now()):
+                return None
+
+        return Token(session.handle, new_token().secret)
+
+    async def _lose(self, session: Session[T], draft: Draft) -> None:
+        """The record is gone, or of another epoch: it stays as it is. Only a login goes on, as a session of its own."""
+        if not draft.marks.is_login:
+            self._drop(session, "gone")
+            return
+
+        session._record = None
+        session._meta = replace(BLANK, flashes=session._meta.flashes, label=session._meta.label)
+        await self._create(session, draft)
+
+    def _drop(self, session: Session[T], reason: str) -> None:
+        self._report("dropped", session.name, session.handle, session.user_id, reason=reason)
+        session._is_inert = True
+        session._record = None
+        session._marks = None
+
+    def _confirm(self, session: Session[T], draft: Draft, record: Record, meta: Meta, token: Token | None) -> None:
+        """The write is confirmed: from here on changes are counted anew."""
+        session._record, session._meta, session._seen_at = record, meta, record.seen_at
+        self._settle(session, draft)
+        if token is None:
+            return
+
+        session._presented = meta.secrets[-1].digest
+        text = token.text()
+        now = record.seen_at
+        if self._sealer is not None:
+            claims = Claims(text.encode(), True, token.handle, now, meta.ends_at, record.owner, b"")  # noqa: FBT003
+            text = self._sealer.seal(claims, name=self._bound(session.name))
+        max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
+        session._outgoing = Outgoing(text, max_age)
+
+    # read, modify, write
+
+    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
+        """See `Store.update`."""
+        if session._record is None:
+            if session._is_inert:
+                raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
+            session.value = changed(change, session.value)
+            await self.save(session)
+            return session.value
+
+        await self._take_turn(session)
+        try:
+            await self._update(session, change)
+        finally:
+            self._end_turn(session)
+        return session.value
+
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        key = self._key(session.name, session.handle)
+        deadline = anyio.current_time() + _UPDATE_SECONDS
+        attempt = 0
+        while anyio.current_time() < deadline:
+            if not await self._catch_up(session, key, attempt) or session._record is None:
+                self._drop(session, "gone")
+                raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
+
+            stored = session._record
+            value = changed(change, self._codec.decode(stored.value))
+            data = self._codec.encode(value)
+            if self._codec.unchanged(stored.value, value, data):
+                self._adopt(session, value, stored.value)
+                return
+
+            self._codec.check(value, data)
+            record = self._updated(session, stored, self._merger.carry_unknown(stored.value, value, data))
+            if await self._replace_surely(key, record, stored.version):
+                session._record, session._seen_at = record, record.seen_at
+                self._adopt(session, value, data)
+                self._report("saved", session.name, session.handle, record.owner)
+                return
+            attempt += 1
+
+        self._report("conflict", session.name, session.handle, session.user_id, reason="update")
+        raise ConflictError(f"session {session.name!r}: others won for {_UPDATE_SECONDS:.0f} seconds")
+
+    def _updated(self, session: Session[T], stored: Record, value: bytes) -> Record:
+        now = self.now()
+        meta = session._meta = next_meta(
+            session._meta, _NOTHING, lifetime=self.lifetime, now=now, is_changed=True, is_new=False
+        )
+        expires_at = meta.effective_lifetime(self.lifetime).deadline(now, meta.ends_at)
+        size = len(value) + len(stored.meta)
+        if self._max_size is not None and size > self._max_size:
+            raise SessionTooLargeError(session.name, size=size, limit=self._max_size)
+
+        return Record(value, encode_meta(meta), stored.owner, stored.created_at, now, expires_at, new_version())
+
+    async def _replace_surely(self, key: str, record: Record, version: int) -> bool:
+        """Replace; after an unknown outcome ask once more: the version proves whether it was applied."""
+        try:
+            return await self._storer.replace(key, record, version=version)
+        except StorerError:
+            if await self._storer.replace(key, record, version=version):
+                return True
+            raise
+
+    def _adopt(self, session: Session[T], value: T, data: bytes) -> None:
+        """Take the stored value; what was pending in the session's own is merged onto it."""
+        pending = self._codec.encode(session.value)
+        if self._is_changed(session, pending):
+            merged, fields = self._merger.merge(session._base, pending, data, on_conflict=self._on_conflict)
+            if fields:
+                self._report("merged", session.name, session.handle, session.user_id, fields=fields)
+            value = self._codec.decode(merged)
+        session.value, session._base = value, data
