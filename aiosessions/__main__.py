@@ -1,0 +1,5 @@
+"""`python -m aiosessions`."""
+
+from aiosessions.cli import main
+
+raise SystemExit(main())
