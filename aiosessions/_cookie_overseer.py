@@ -76,6 +76,8 @@ class CookieOverseer(Overseer[T]):
             default=default,
             codec=codec,
             prefers_json=sealer.needs_json,
+            backend=None,
+            clean_every=None,
             transport=transport,
             sealer=sealer,
             lifetime=lifetime,
@@ -144,7 +146,7 @@ class CookieOverseer(Overseer[T]):
         if is_changed:
             self._codec.check(session.value, data)
             if session._record is not None:
-                data = self._merger.carry_unknown(session._record.value, session.value, data)
+                data = self._merger.carry_unknown(session._record.value, data)
         session._draft = self._sealed(session, Draft(data, is_changed, marks.copy()))
 
     def _sealed(self, session: Session[T], draft: Draft) -> "_Sealed":

@@ -4,23 +4,27 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Generic, TypeVar, get_origin
+from types import TracebackType
+from typing import Generic, Self, TypeVar, get_origin
 
 import anyio
 
+from aiosessions._cleaner import hold, is_held, release
 from aiosessions._codecs import CheckedCodec, Codec, codec_for
 from aiosessions._cookies import default_transport
 from aiosessions._draft import Draft
 from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError
-from aiosessions._events import Event, Reporter
+from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
 from aiosessions._marks import Exchange
+from aiosessions._merge import Merger
 from aiosessions._messages import ResponseView, response_view
 from aiosessions._request_sessions import Loading, incoming
 from aiosessions._sealer import Sealer
 from aiosessions._session import Outgoing, Session
 from aiosessions._store import Request, Response
+from aiosessions._storer import Openable, Storer
 from aiosessions._transports import Carried, Transport, check_name
 
 __all__ = ["Overseer", "changed"]
@@ -42,6 +46,8 @@ class Overseer(Generic[T]):
         default: Callable[[], T] | None,
         codec: Codec[T] | None,
         prefers_json: bool,
+        backend: Storer | None,
+        clean_every: timedelta | None,
         transport: Transport | None,
         sealer: Sealer | None,
         lifetime: Lifetime | None,
@@ -61,11 +67,15 @@ class Overseer(Generic[T]):
         self._namespace = namespace
         self._sealer = sealer
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
+        self._merger = Merger(self._codec)
         self._default = default
         self._value_type = value_type
         self._report = Reporter(on_event)
         self._clock = clock
         self._latest = 0.0
+        self._backend = backend
+        self._clean_every = clean_every
+        self._is_ready = backend is None
         self._session_type: type[Session[T]] = Session
         if value_type is dict or get_origin(value_type) is dict:
             self._session_type = MappingSession  # type: ignore[assignment]  # T is dict[str, V] here
@@ -86,6 +96,38 @@ class Overseer(Generic[T]):
             self._codec.decode(self._codec.encode(value))
         except (EncodeError, DecodeError) as error:
             raise ConfigError(f"a new {kind} cannot be stored: {error}: change the type, or give default=") from None
+
+    # opening and closing
+
+    async def __aenter__(self) -> Self:
+        """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
+        if self._backend is not None:
+            await hold(self._backend, clean_every=self._clean_every)
+        self._is_ready = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
+        self._is_ready = False
+        if self._backend is not None:
+            await release(self._backend)
+
+    async def _ready(self) -> None:
+        """A store that nobody opened opens itself, and says so once."""
+        if self._is_ready:
+            return
+
+        if self._backend is not None and not is_held(self._backend):
+            if isinstance(self._backend, Openable):
+                await self._backend.open()
+            logger.warning(
+                "%r was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or "
+                "use `async with store`",
+                self,
+            )
+        self._is_ready = True
 
     # what sessions ask (see Keeper)
 

@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
-from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
-from aiosessions._cleaner import hold, is_held, release
 from aiosessions._codecs import Codec
 from aiosessions._draft import SHORT
 from aiosessions._errors import ConfigError, DecodeError, StorerError, UnsupportedError
@@ -100,44 +98,12 @@ class StorageOverseer(WritingOverseer[T]):
             namespace=namespace,
             on_conflict=on_conflict,
             max_size=max_size,
+            clean_every=clean_every,
             on_event=on_event,
             clock=clock,
         )
-        self._clean_every = clean_every
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
-        self._is_ready = False
-
-    async def __aenter__(self) -> Self:
-        """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
-        await hold(self._storer, clean_every=self._clean_every)
-        self._is_ready = True
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
-        self._is_ready = False
-        await release(self._storer)
-
-    async def _open_late(self) -> None:
-        self._is_ready = True
-        if is_held(self._storer):
-            return
-
-        logger.warning(
-            "%r was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or use "
-            "`async with store`",
-            self,
-        )
-        opener = getattr(self._storer, "open", None)
-        if opener is not None:
-            try:
-                await opener()
-            except BaseException:
-                self._is_ready = False
-                raise
 
     # reading
 
@@ -147,8 +113,7 @@ class StorageOverseer(WritingOverseer[T]):
             return self._blank(carried, name, exchange)
 
         try:
-            if not self._is_ready:
-                await self._open_late()
+            await self._ready()
             return await self._find(token, carried, name, exchange, touch=touch)
         except StorerError as error:
             self._report("store_failed", name, token.handle, reason=type(error.__cause__).__name__)
@@ -253,6 +218,7 @@ class StorageOverseer(WritingOverseer[T]):
             StorerError: the backend failed.
         """
         found: list[SessionInfo] = []
+        await self._ready()
         for key, record in await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:"):
             meta = decode_meta(record.meta)
             if meta is None:
@@ -281,6 +247,7 @@ class StorageOverseer(WritingOverseer[T]):
             UnsupportedError: the storer has no user index.
             StorerError: the backend failed.
         """
+        await self._ready()
         kept = None if keep is None or not keep.handle else self._key(keep.name, keep.handle)
         count = await self._indexed().delete_by_owner(user_id, prefix=f"{self._namespace}:", keep=kept)
         self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
@@ -301,6 +268,7 @@ class StorageOverseer(WritingOverseer[T]):
             return False
 
         name = self._checked(name)
+        await self._ready()
         key = self._key(name, handle)
         record = await self._storer.read(key)
         # once more when it was written in between: the version proves whose it was when it went

@@ -3,6 +3,7 @@
 import random
 from hmac import compare_digest
 from collections.abc import Callable
+from datetime import timedelta
 from functools import lru_cache
 from typing import Literal, TypeVar
 
@@ -47,6 +48,7 @@ class WritingOverseer(Overseer[T]):
         *,
         on_conflict: Literal["merge", "raise", "overwrite"],
         max_size: int | None,
+        clean_every: timedelta | None,
         codec: Codec[T] | None,
         default: Callable[[], T] | None,
         name: str,
@@ -63,6 +65,8 @@ class WritingOverseer(Overseer[T]):
             default=default,
             codec=codec,
             prefers_json=True,
+            backend=storer,
+            clean_every=clean_every,
             transport=transport,
             sealer=sealer,
             lifetime=lifetime,
@@ -171,13 +175,17 @@ class WritingOverseer(Overseer[T]):
         if not draft.is_changed:
             return stored.value, ()
         if stored.value == session._base or self._on_conflict == "overwrite":
-            return self._merger.carry_unknown(stored.value, session.value, draft.value), ()
+            return self._merger.carry_unknown(stored.value, draft.value), ()
 
-        return self._merger.merge(session._base, draft.value, stored.value, on_conflict=self._on_conflict)
+        ours = self._merger.carry_unknown(session._base, draft.value)
+        merged = self._merger.merge(session._base, ours, stored.value, on_conflict=self._on_conflict)
+        return merged.data, merged.conflicts
 
     # the second phase
 
     async def _commit(self, session: Session[T]) -> None:
+        if session._doomed or session._draft is not None:
+            await self._ready()
         while session._doomed:
             handle = session._doomed[0]
             await self._storer.delete(self._key(session.name, handle))
@@ -347,7 +355,7 @@ class WritingOverseer(Overseer[T]):
                 return
 
             self._codec.check(value, data)
-            record = self._updated(session, stored, self._merger.carry_unknown(stored.value, value, data))
+            record = self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
             if await self._replace_surely(key, record, stored.version):
                 session._record, session._seen_at = record, record.seen_at
                 self._adopt(session, value, data)
@@ -383,8 +391,8 @@ class WritingOverseer(Overseer[T]):
         """Take the stored value; what was pending in the session's own is merged onto it."""
         pending = self._codec.encode(session.value)
         if self._is_changed(session, pending):
-            merged, fields = self._merger.merge(session._base, pending, data, on_conflict=self._on_conflict)
-            if fields:
-                self._report("merged", session.name, session.handle, session.user_id, fields=fields)
-            value = self._codec.decode(merged)
+            merged = self._merger.merge(session._base, pending, data, on_conflict=self._on_conflict)
+            if merged.conflicts:
+                self._report("merged", session.name, session.handle, session.user_id, fields=merged.conflicts)
+            value = merged.value
         session.value, session._base = value, data
