@@ -1,0 +1,295 @@
+"""Sessions in Redis, Valkey or Redict: one server, a Sentinel's master, or a cluster."""
+
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import timedelta
+from hashlib import sha256
+
+import anyio
+
+from aiosessions._errors import ConfigError, StorerError
+from aiosessions._storer import Record
+from aiosessions.storers._redis_scripts import DELETE, FORMAT, HEAD, HEAL, INDEX, TIME, TIMES, TOUCH, WRITE
+from aiosessions.storers._redis_server import Call, Client, RedisServer
+
+__all__ = ["RedisStorer"]
+
+_DAY = 86_400.0
+_PAGE = 500  # records in one trip, where there are many
+
+
+class RedisStorer:
+    """Keeps each session as one string, and the keys of each user's sessions in a sorted set.
+
+    One round trip each for read, create, replace, touch and delete. On one server a write and its entry in the user
+    index are one script. In a cluster two keys rarely share a node: the entry is written before the record (one trip
+    more at a login) and beside it at each later write, and an entry whose record is missing is forgotten once it is
+    older than twice the time-out, so that no live session is ever in no index.
+
+    **Clock.** The server counts down `expires_at - seen_at` from the moment it applies a write, so that an application
+    server whose clock is wrong shortens nobody's session. A record that the application's clock takes for expired is
+    absent all the same: a write that came late counts down from later.
+
+    **Durability** is the server's: with `appendfsync always` what was confirmed is kept; by default up to a second of
+    it is lost in a crash. Replication is asynchronous: a fail-over may forget confirmed writes, a logout too; with
+    `wait_replicas` that is unlikely, not impossible. A server that evicts loses sessions: `open` warns.
+
+    Args:
+        client: redis-py's asyncio `Redis` (also a Sentinel's `master_for(...)`) or `RedisCluster`, made without
+            `decode_responses`. It is never closed here, unless *owns_client*.
+        prefix: what all keys of this storer start with.
+        timeout: how long one operation may take, retries of the driver included. Lists take one time-out per page.
+        wait_replicas: how many replicas must have each create, replace, touch and delete before it is confirmed (WAIT;
+            too few within the time-out: StorerError). A rotation is a replace.
+        owns_client: whether `aclose` closes the client.
+        clock: gives the time in unix seconds.
+
+    Raises:
+        ConfigError: an argument cannot work; the client is no such client, decodes responses, or reads from replicas.
+    """
+
+    stores_json = False
+    durable = True
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        prefix: str = "session:",
+        timeout: timedelta = timedelta(seconds=5),
+        wait_replicas: int = 0,
+        owns_client: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if timeout <= timedelta(0):
+            raise ConfigError(f"timeout={timeout}: give a positive duration")
+        if wait_replicas < 0:
+            raise ConfigError(f"wait_replicas={wait_replicas}: give 0 or more")
+
+        self._server = RedisServer(client, timeout=timeout.total_seconds(), wait_replicas=wait_replicas)
+        self._prefix = _bytes(prefix)
+        self._young = math.ceil(2 * timeout.total_seconds()) + 1  # seconds
+        self._owns_client = owns_client
+        self._clock = clock
+        self._lock = anyio.Lock()
+        self._opened = 0
+
+    def __repr__(self) -> str:
+        return f"<RedisStorer of {_text(self._prefix)!r}, {self._server.where}>"
+
+    async def open(self) -> None:
+        """See whether the server answers and can keep sessions; a `maxmemory-policy` that evicts is a WARNING.
+
+        Raises:
+            StorerError: it does not answer, or refuses the password; the message names host and port.
+            ConfigError: it is a replica, or a node of a cluster behind a client for one server.
+        """
+        async with self._lock:
+            if not self._opened:
+                await self._server.inspect()
+            self._opened += 1
+
+    async def aclose(self) -> None:
+        """Undo one `open`; the last one closes the client if this storer owns it."""
+        async with self._lock:
+            self._opened = max(self._opened - 1, 0)
+            if not self._opened and self._owns_client:
+                await self._server.aclose()
+
+    async def read(self, key: str) -> Record | None:
+        with self._server.operation():
+            (data,) = await self._server.fetch([self._key(key)])
+        return self._record(key, data)
+
+    async def create(self, key: str, record: Record) -> bool:
+        with self._server.operation():
+            if self._server.is_cluster and record.owner is not None:
+                await self._server.run(self._index(key, record.owner, record.seen_at, record.expires_at))
+            answer = await self._server.run(self._write(key, record, None))
+        return bool(answer == 1)
+
+    async def replace(self, key: str, record: Record, *, version: int) -> bool:
+        with self._server.operation():
+            if not self._server.is_cluster or record.owner is None:
+                return bool(await self._server.run(self._write(key, record, version)) == 1)
+
+            # Both at once, to two nodes: enough if the index names the record already. If not, it does now.
+            write = self._write(key, record, version, if_indexed=True)
+            index = self._index(key, record.owner, record.seen_at, record.expires_at)
+            answer, _ = await self._server.run_all([write, index], wait=True)
+            if answer == 2:
+                answer = await self._server.run(self._write(key, record, version))
+        return bool(answer == 1)
+
+    async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
+        until = TIME.pack(_indexed_until(seen_at, expires_at))
+        start = (
+            self._now(),
+            TIMES.pack(seen_at, _deadline(expires_at)),
+            _milliseconds(seen_at, expires_at),
+            until,
+        )
+        with self._server.operation():
+            answer = await self._server.run(Call(TOUCH, (self._key(key),), (*start, b"")))
+            # Rarely: it was touched so often that the owner's index is about to forget it, and is written first.
+            while isinstance(answer, bytes):
+                index = self._index(key, _text(answer[1:]), seen_at, expires_at)
+                keys: tuple[bytes, ...] = (self._key(key),)
+                if self._server.is_cluster:
+                    await self._server.run(index)
+                else:
+                    keys += index.keys
+                answer = await self._server.run(Call(TOUCH, keys, (*start, answer, *index.arguments)))
+        return bool(answer == 1)
+
+    async def delete(self, key: str, *, version: int | None = None) -> bool:
+        with self._server.operation():
+            return bool(await self._server.run(self._delete(key, version=version)) == 1)
+
+    async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
+        listed: list[tuple[str, Record]] = []
+        for page in await self._indexed(owner, prefix):
+            with self._server.operation():
+                found = await self._server.fetch([self._key(key) for key in page])
+            missing: list[str] = []
+            for key, data in zip(page, found, strict=True):
+                record = self._record(key, data)
+                if record is not None and record.owner == owner:
+                    listed.append((key, record))
+                else:
+                    missing.append(key)
+            await self._heal(owner, missing)
+        return listed
+
+    async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
+        ended = 0
+        for page in await self._indexed(owner, prefix):
+            keys = [key for key in page if key != keep]
+            with self._server.operation():
+                ended += sum(await self._server.run_all([self._delete(key, owner=owner) for key in keys], wait=True))
+            await self._heal(owner, keys)
+        return ended
+
+    async def keys(self) -> AsyncIterator[str]:
+        start = self._prefix + b"s#"
+        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", start) + b"*"
+        for node in await self._server.nodes():
+            cursor = 0
+            while True:
+                with self._server.operation():
+                    cursor, names = await node.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
+                for name in names:
+                    rest = name[len(start) :]
+                    if b"#" not in rest:  # else it belongs to a storer whose longer prefix starts like ours
+                        yield _text(rest.replace(b"%23", b"#").replace(b"%25", b"%"))
+                if not cursor:
+                    break
+
+    # Keys: the last "#" parts prefix and kind from the rest, whatever is in a prefix; so no two storers ever meet.
+
+    def _key(self, key: str) -> bytes:
+        return self._prefix + b"s#" + _bytes(key).replace(b"%", b"%25").replace(b"#", b"%23")
+
+    def _index_key(self, owner: str) -> bytes:
+        return self._prefix + b"u#" + sha256(_bytes(owner)).hexdigest().encode()
+
+    # Records
+
+    def _record(self, key: str, data: bytes | None) -> Record | None:
+        if data is None:
+            return None
+        if len(data) < HEAD.size or data[0] != FORMAT:
+            raise StorerError(f"{self._server.where}: {key!r} holds something that is no record of a known format")
+
+        _, version, seen_at, expires_at, created_at, _, owner_size, meta_size = HEAD.unpack_from(data)
+        if expires_at <= self._clock():
+            return None
+
+        meta = HEAD.size + max(owner_size, 0)
+        return Record(
+            value=data[meta + meta_size :],
+            meta=data[meta : meta + meta_size],
+            owner=_text(data[HEAD.size : meta]) if owner_size >= 0 else None,
+            created_at=created_at,
+            seen_at=seen_at,
+            expires_at=None if expires_at == math.inf else expires_at,
+            version=version,
+        )
+
+    def _now(self) -> bytes:
+        return TIME.pack(self._clock())
+
+    # Scripts, and what they are given
+
+    def _write(self, key: str, record: Record, version: int | None, *, if_indexed: bool = False) -> Call:
+        owner = b"" if record.owner is None else _bytes(record.owner)
+        head = HEAD.pack(
+            FORMAT,
+            record.version,
+            record.seen_at,
+            _deadline(record.expires_at),
+            record.created_at,
+            _indexed_until(record.seen_at, record.expires_at),
+            -1 if record.owner is None else len(owner),
+            len(record.meta),
+        )
+        keys: tuple[bytes, ...] = (self._key(key),)
+        entry: tuple[bytes | int, ...] = (b"", b"")
+        if record.owner is not None and not self._server.is_cluster:
+            index = self._index(key, record.owner, record.seen_at, record.expires_at)
+            keys, entry = keys + index.keys, index.arguments
+        arguments = (
+            self._now(),
+            b"" if version is None else version.to_bytes(8, "big"),
+            _milliseconds(record.seen_at, record.expires_at),
+            b"if indexed" if if_indexed else b"",
+            *entry,
+            b"".join((head, owner, record.meta, record.value)),
+        )
+        return Call(WRITE, keys, arguments)
+
+    def _delete(self, key: str, *, version: int | None = None, owner: str | None = None) -> Call:
+        at = b"" if version is None else version.to_bytes(8, "big")
+        return Call(DELETE, (self._key(key),), (self._now(), at, b"" if owner is None else b"=" + _bytes(owner)))
+
+    # The user index
+
+    def _index(self, key: str, owner: str, seen_at: float, expires_at: float | None) -> Call:
+        span = b"" if expires_at is None else math.ceil(_indexed_until(seen_at, expires_at) - seen_at + _DAY)
+        return Call(INDEX, (self._index_key(owner),), (_bytes(key), span))
+
+    async def _indexed(self, owner: str, prefix: str) -> Iterator[list[str]]:
+        with self._server.operation():
+            members = await self._server.ask("ZRANGE", self._index_key(owner), 0, -1)
+        keys = [key for member in members if (key := _text(member)).startswith(prefix)]
+        return (keys[start : start + _PAGE] for start in range(0, len(keys), _PAGE))
+
+    async def _heal(self, owner: str, missing: Sequence[str]) -> None:
+        if missing:
+            heal = Call(HEAL, (self._index_key(owner),), (self._young, *map(_bytes, missing)))
+            with self._server.operation():
+                await self._server.run_all([heal], wait=False)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _deadline(expires_at: float | None) -> float:
+    return math.inf if expires_at is None else expires_at
+
+
+def _milliseconds(seen_at: float, expires_at: float | None) -> bytes:
+    """How long the server is to keep it, rounded down: never beyond `expires_at`."""
+    return b"" if expires_at is None else b"%d" % ((expires_at - seen_at) * 1000)
+
+
+def _indexed_until(seen_at: float, expires_at: float | None) -> float:
+    """How far touches may move `expires_at` before the index is written again: as long again, and at least a day."""
+    return math.inf if expires_at is None else expires_at + max(expires_at - seen_at, _DAY)
