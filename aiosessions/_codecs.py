@@ -6,19 +6,20 @@ DecodeError, and holds no value: not in the message, not as a cause or context, 
 
 import re
 import sys
-import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
-from msgspec import inspect
 
-from aiosessions._errors import ConfigError, DecodeError, EncodeError
-from aiosessions._fidelity import difference, parts, step_to
+from aiosessions._errors import DecodeError, EncodeError
+from aiosessions._fidelity import difference, is_plain, parts, step_to
+from aiosessions._inspection import decoder_for, is_untyped, name_of
 
-__all__ = ["CheckedCodec", "Codec", "JSONCodec", "MessagePackCodec", "PydanticCodec", "codec_for", "is_pydantic", "name_of"]
+__all__ = ["CheckedCodec", "Codec", "JSONCodec", "MessagePackCodec", "PydanticCodec", "codec_for", "is_pydantic"]
 
 T = TypeVar("T")
+A = TypeVar("A")
+R = TypeVar("R")
 
 _PATH = re.compile(r"at `(?:key in )?(\$[^`]*)`$")
 _TYPES = re.compile(r"Expected `[^`]*`, got `[^`]*`")
@@ -58,11 +59,14 @@ class CheckedCodec(Generic[T]):
         value_type: T, for messages.
         encode: T to bytes.
         decode: bytes to T.
+        parse: bytes to a tree without T, so that unknown fields are in it.
+        dump: a tree to bytes.
         is_json: whether the bytes are a JSON document.
         exact: whether values must come back with the very types they had: for a T with untyped parts. Where every part
             has a type, decoding has checked it, and equality is enough.
         stable: T to bytes that are equal for equal values, whatever the order of sets and dicts.
         probe: encodes any part of a value, to find the one that cannot be encoded.
+        explain: where and why a value did not fit, by the error that decoding raised, showing no value.
     """
 
     def __init__(
@@ -71,18 +75,24 @@ class CheckedCodec(Generic[T]):
         *,
         encode: Callable[[T], bytes],
         decode: Callable[[bytes], T],
+        parse: Callable[[bytes], object] = msgspec.json.decode,
+        dump: Callable[[object], bytes] = msgspec.json.encode,
         is_json: bool,
         exact: bool,
         stable: Callable[[T], bytes] | None = None,
         probe: Callable[[object], bytes] | None = None,
+        explain: Callable[[Exception], str] | None = None,
     ) -> None:
         self.value_type = value_type
         self._encode = encode
         self._decode = decode
+        self._parse = parse
+        self._dump = dump
         self._is_json = is_json
         self._exact = exact
         self._stable = stable
         self._probe = probe
+        self._misfit = explain or _misfit
         self._name = name_of(value_type)
 
     @property
@@ -96,7 +106,7 @@ class CheckedCodec(Generic[T]):
             return self._encode(value)
         except MemoryError:
             raise
-        except Exception as error:  # the application's classes may raise anything while they are encoded
+        except Exception as error:  # noqa: BLE001 (the application's classes may raise anything while they are encoded)
             problem = self._unencodable(value, error)
         del value  # tracebacks may show local variables
         raise EncodeError(f"{self._name} cannot be encoded {problem}")
@@ -107,24 +117,24 @@ class CheckedCodec(Generic[T]):
             return self._decode(data)
         except MemoryError:
             raise
-        except Exception as error:  # __post_init__ and validators may raise anything
+        except Exception as error:  # noqa: BLE001 (__post_init__ and validators may raise anything)
             problem = self._misfit(error)
         del data
         raise DecodeError(f"the bytes do not fit {self._name} {problem}")
 
     def check(self, value: T, data: bytes) -> T:
-        """What *data*, the encoded *value*, comes back as; EncodeError if that is not the same thing (CONTRACT V1, V9)."""
+        """What *data*, the encoded *value*, comes back as; EncodeError if that is not the same (CONTRACT V1, V9)."""
         back = None
         try:
             back = self._decode(data)
-            if not self._exact and value == back:
+            if (not self._exact or is_plain(value)) and value == back:
                 return back
             problem = difference(value, back, exact=self._exact)
             if problem is None:
                 return back
         except MemoryError:
             raise
-        except Exception as error:  # as in decode, and __eq__ may raise anything
+        except Exception as error:  # noqa: BLE001 (as in decode, and __eq__ may raise anything)
             problem = self._misfit(error)
         del value, data, back
         raise EncodeError(f"the value does not fit {self._name} {problem}")
@@ -147,63 +157,46 @@ class CheckedCodec(Generic[T]):
                 return difference(before, value) is None
         except MemoryError:
             raise
-        except Exception:  # what cannot be compared counts as changed: it is written, and checked then
+        except Exception:  # noqa: BLE001 (what cannot be compared counts as changed: it is written, and checked then)
             return False
 
     def to_tree(self, value: T) -> object:
-        """The value as it is written: dicts, lists and scalars."""
-        return self.parse(self.encode(value))
+        """The value as it is written: dicts, lists and scalars, sets in a settled order where their items have one."""
+        tree, error = _attempt(self._to_tree, value)
+        if error is None:
+            return tree
+        problem = self._unencodable(value, error)
+        del value, error
+        raise EncodeError(f"{self._name} cannot be encoded {problem}")
 
     def from_tree(self, tree: object) -> T:
         """A new value; DecodeError for a tree that does not fit."""
-        return self.decode(self.dump(tree))
+        value, error = _attempt(lambda document: self._decode(self._dump(document)), tree)
+        if error is None:
+            return cast("T", value)
+        problem = self._misfit(error)
+        del tree, error
+        raise DecodeError(f"the document does not fit {self._name} {problem}")
 
     def parse(self, data: bytes) -> object:
         """Bytes as a tree, without T: unknown fields are in it. DecodeError for bytes that are no document."""
-        try:
-            return self._parse(data)
-        except MemoryError:
-            raise
-        except Exception:  # as in decode
-            pass
-        del data
+        tree, error = _attempt(self._parse, data)
+        if error is None:
+            return tree
+        del data, error
         raise DecodeError(f"the bytes of {self._name} are no document")
 
     def dump(self, tree: object) -> bytes:
         """A tree as bytes; DecodeError for one that has none."""
-        try:
-            return self._dump(tree)
-        except MemoryError:
-            raise
-        except Exception:  # as in encode
-            pass
-        del tree
+        data, error = _attempt(self._dump, tree)
+        if data is not None:
+            return data
+        del tree, error
         raise DecodeError(f"a document of {self._name} cannot be written")
 
-    def _parse(self, data: bytes) -> object:
-        return msgspec.json.decode(data)
-
-    def _dump(self, tree: object) -> bytes:
-        return msgspec.json.encode(tree)
-
-    def _misfit(self, error: Exception) -> str:
-        """Where and why, from msgspec's message, of which only type and field names are safe to repeat."""
-        if isinstance(error, (EncodeError, DecodeError)):
-            return f"({error})"  # a codec's own, which shows no value
-        if isinstance(error, RecursionError):
-            return "at `$`: nested too deeply"
-        if not isinstance(error, msgspec.MsgspecError):
-            return "at `$`"  # the type's own code raised: its message may hold anything
-
-        text = str(error)
-        own = error.__cause__ is None
-        found = _PATH.search(text) if own or text != str(error.__cause__) else None
-        path = found[1] if found else "$"
-        if own and (missing := _MISSING.match(text)):
-            return f"at `{path}.{missing[1]}`: it is required and missing"
-        if own and (types := _TYPES.match(text)):
-            return f"at `{path}`: {types[0][0].lower()}{types[0][1:]}"
-        return f"at `{path}`"
+    def _to_tree(self, value: T) -> object:
+        settled = None if self._stable is None else _attempt(self._stable, value)[0]
+        return self._parse(self._encode(value) if settled is None else settled)
 
     def _unencodable(self, value: object, error: Exception) -> str:
         """Where and why: the deepest part that cannot be encoded by itself."""
@@ -220,9 +213,8 @@ class CheckedCodec(Generic[T]):
         if self._probe is None:
             return
         for step, part in parts(value):
-            try:
-                self._probe(part)
-            except Exception as error:  # as in encode
+            _, error = _attempt(self._probe, part)
+            if error is not None:
                 yield step, part, error
 
 
@@ -237,9 +229,9 @@ class JSONCodec(CheckedCodec[T]):
         super().__init__(
             value_type,
             encode=msgspec.json.Encoder().encode,
-            decode=_prove(value_type, msgspec.json.Decoder),
+            decode=decoder_for(value_type, msgspec.json.Decoder),
             is_json=True,
-            exact=_untyped(value_type),
+            exact=is_untyped(value_type),
             stable=msgspec.json.Encoder(order="deterministic").encode,
             probe=msgspec.json.encode,
         )
@@ -256,18 +248,14 @@ class MessagePackCodec(CheckedCodec[T]):
         super().__init__(
             value_type,
             encode=msgspec.msgpack.Encoder().encode,
-            decode=_prove(value_type, msgspec.msgpack.Decoder),
+            decode=decoder_for(value_type, msgspec.msgpack.Decoder),
+            parse=msgspec.msgpack.decode,
+            dump=msgspec.msgpack.encode,
             is_json=False,
-            exact=_untyped(value_type),
+            exact=is_untyped(value_type),
             stable=msgspec.msgpack.Encoder(order="deterministic").encode,
             probe=msgspec.msgpack.encode,
         )
-
-    def _parse(self, data: bytes) -> object:
-        return msgspec.msgpack.decode(data)
-
-    def _dump(self, tree: object) -> bytes:
-        return msgspec.msgpack.encode(tree)
 
 
 class PydanticCodec(CheckedCodec[T]):
@@ -282,33 +270,27 @@ class PydanticCodec(CheckedCodec[T]):
             return text.encode()
 
         def decode(data: bytes) -> T:
-            return cast(T, pydantic_model.model_validate_json(data, by_alias=False, by_name=True))
+            return cast("T", pydantic_model.model_validate_json(data, by_alias=False, by_name=True))
 
         probe = cast("Callable[[object], bytes]", sys.modules["pydantic_core"].to_json)
-        super().__init__(model, encode=encode, decode=decode, is_json=True, exact=True, probe=probe)
-
-    def _misfit(self, error: Exception) -> str:
-        errors: Any = getattr(error, "errors", None)  # Any: pydantic's ValidationError, which this file does not import
-        if errors is None:
-            return super()._misfit(error)
-
-        first = errors(include_url=False, include_context=False, include_input=False)[0]
-        path = "".join(f"[{step}]" if isinstance(step, int) else step_to(step) for step in first["loc"])
-        return f"at `${path}`: {first['type']}"
+        super().__init__(
+            model, encode=encode, decode=decode, is_json=True, exact=True, probe=probe, explain=_pydantic_misfit
+        )
 
 
 class _ForeignCodec(CheckedCodec[T]):
     """Somebody else's codec inside our seam. It has no raw documents: unknown fields do not survive a write."""
 
     def __init__(self, value_type: type[T], codec: Codec[T]) -> None:
-        super().__init__(value_type, encode=codec.encode, decode=codec.decode, is_json=codec.is_json, exact=False)
-        self._codec = codec
-
-    def _parse(self, data: bytes) -> object:
-        return self._codec.to_tree(self._codec.decode(data))
-
-    def _dump(self, tree: object) -> bytes:
-        return self._codec.encode(self._codec.from_tree(tree))
+        super().__init__(
+            value_type,
+            encode=codec.encode,
+            decode=codec.decode,
+            parse=lambda data: codec.to_tree(codec.decode(data)),
+            dump=lambda tree: codec.encode(codec.from_tree(tree)),
+            is_json=codec.is_json,
+            exact=False,
+        )
 
 
 def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None) -> CheckedCodec[T]:
@@ -323,7 +305,7 @@ def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None)
         ConfigError: msgspec cannot work with this type; the message names the field and the fix.
     """
     if isinstance(codec, CheckedCodec):
-        return cast("CheckedCodec[T]", codec)
+        return codec
     if codec is not None:
         return _ForeignCodec(value_type, codec)
     if is_pydantic(value_type):
@@ -337,74 +319,43 @@ def is_pydantic(value_type: object) -> bool:
     return pydantic is not None and isinstance(value_type, type) and issubclass(value_type, pydantic.BaseModel)
 
 
-def name_of(value_type: object) -> str:
-    """A type's name, for messages."""
-    if isinstance(value_type, type) and not typing.get_args(value_type):
-        return value_type.__qualname__.rpartition("<locals>.")[2]
-    return str(value_type)
-
-
-def _prove(value_type: type[T], decoder: type[Any]) -> Callable[[bytes], T]:  # Any: two decoder classes without a common base
-    """A decoder for this type, or ConfigError."""
+def _attempt(function: Callable[[A], R], argument: A) -> tuple[R | None, Exception | None]:
     try:
-        decode: Callable[[bytes], T] = decoder(value_type).decode
-        unknown = next((path for path, node in _nodes(value_type) if _is_custom(node)), None)
-        problem = f"msgspec does not know the type at `{unknown}`"
-    except (TypeError, NameError, AttributeError, ValueError, RecursionError) as error:
-        unknown, problem = _culprit(value_type), f"{type(error).__name__}: {error}"
-    else:
-        if unknown is None:
-            return decode
-    raise ConfigError(
-        f"value_type={name_of(value_type)} cannot work, at `{unknown}`: {problem}. Give the field a type of msgspec's "
-        "(https://jcristharif.com/msgspec/supported-types.html), define types where annotations can find them, "
-        "or give a codec of your own with codec=..."
-    )
+        return function(argument), None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (as in encode and decode)
+        return None, error
 
 
-def _untyped(value_type: object) -> bool:
-    """Whether a part of the type says nothing about what it holds (Any, object, a bare list or dict)."""
-    return any(isinstance(node, inspect.AnyType) or _is_object(node) for _, node in _nodes(value_type))
+def _misfit(error: Exception) -> str:
+    """Where and why, from msgspec's message, of which only type and field names are safe to repeat."""
+    if isinstance(error, (EncodeError, DecodeError)):
+        return f"({error})"  # a codec's own, which shows no value
+    if isinstance(error, RecursionError):
+        return "at `$`: nested too deeply"
+    if not isinstance(error, msgspec.MsgspecError):
+        return "at `$`"  # the type's own code raised: its message may hold anything
+
+    text = str(error)
+    own = error.__cause__ is None
+    found = _PATH.search(text) if own or text != str(error.__cause__) else None
+    path = found[1] if found else "$"
+    if own and (missing := _MISSING.match(text)):
+        return f"at `{path}.{missing[1]}`: it is required and missing"
+    if own and (types := _TYPES.match(text)):
+        return f"at `{path}`: {types[0][0].lower()}{types[0][1:]}"
+    return f"at `{path}`"
 
 
-def _is_object(node: inspect.Type) -> bool:
-    return isinstance(node, inspect.CustomType) and node.cls is object
+def _pydantic_misfit(error: Exception) -> str:
+    errors: Any = getattr(error, "errors", None)  # Any: pydantic's ValidationError, which this file does not import
+    if errors is None:
+        return _misfit(error)
 
-
-def _is_custom(node: inspect.Type) -> bool:
-    return isinstance(node, inspect.CustomType) and node.cls is not object
-
-
-def _nodes(value_type: object) -> Iterator[tuple[str, inspect.Type]]:
-    """Every type inside a type, each once, with the path to it."""
-    seen: set[int] = set()
-    waiting = [("$", inspect.type_info(value_type))]
-    while waiting:
-        path, node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield path, node
-        for name in node.__struct_fields__:
-            inner = getattr(node, name)
-            for part in cast("Iterable[object]", inner) if isinstance(inner, tuple) else (inner,):
-                if isinstance(part, inspect.Field):
-                    waiting.append((f"{path}.{part.name}", part.type))
-                elif isinstance(part, inspect.Type):
-                    waiting.append((path if name == "types" else f"{path}[...]", part))
-
-
-def _culprit(value_type: object) -> str:
-    """The field whose annotation cannot be resolved, or is nothing for msgspec."""
-    path = "$"
-    annotations = cast("dict[str, object]", getattr(value_type, "__annotations__", {}))
-    for name, annotation in annotations.items():
-        alone = type("_", (), {"__annotations__": {name: annotation}, "__module__": getattr(value_type, "__module__", "")})
-        try:
-            msgspec.json.Decoder(typing.get_type_hints(alone, include_extras=True)[name])
-        except (TypeError, NameError, AttributeError, ValueError, RecursionError):
-            return f"{path}.{name}"
-    return path
+    first = errors(include_url=False, include_context=False, include_input=False)[0]
+    path = "".join(f"[{step}]" if isinstance(step, int) else step_to(step) for step in first["loc"])
+    return f"at `${path}`: {first['type']}"
 
 
 def _why(value: object, error: Exception) -> str:

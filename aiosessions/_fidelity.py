@@ -1,7 +1,7 @@
 """What a value is made of, and whether it came back as it was."""
 
 import dataclasses
-import datetime
+import datetime as dt
 import operator
 import re
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["difference", "parts", "step_to"]
+__all__ = ["canonical", "difference", "is_plain", "parts", "step_to"]
 
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+_TEXT = frozenset({str})
+_JSON = frozenset({str, int, float, bool, type(None)})
+_SCALARS = _JSON | {bytes}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 
 
@@ -32,6 +34,19 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
     else:
         for name in _fields(value):
             yield f".{name}", getattr(value, name, None)
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is JSON and nothing else: what is equal after decoding is then the same."""
+    kind = type(value)
+    if kind is dict:
+        items = cast("dict[object, object]", value)
+        if not _TEXT.issuperset(map(type, items)):
+            return False
+        return all(type(item) in _JSON or is_plain(item) for item in items.values())
+    if kind is list:
+        return all(type(item) in _JSON or is_plain(item) for item in cast("list[object]", value))
+    return kind in _JSON
 
 
 def difference(value: object, back: object, *, exact: bool = True, path: str = "$") -> str | None:
@@ -58,9 +73,9 @@ def difference(value: object, back: object, *, exact: bool = True, path: str = "
                 return found
         return None
 
-    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        # it comes back with another tzinfo, and then == is always False in the hour that a clock change repeats (PEP 495)
-        value, back = value.astimezone(datetime.UTC), cast("datetime.datetime", back).astimezone(datetime.UTC)
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        # it comes back with another tzinfo, and == is then False in the hour that a clock change repeats (PEP 495)
+        value, back = value.astimezone(dt.UTC), cast("dt.datetime", back).astimezone(dt.UTC)
     return None if value == back else f"at `{path}`: it would come back changed"
 
 
@@ -69,7 +84,8 @@ def _pairs(value: object, back: object) -> Iterable[tuple[object, object, object
     if isinstance(value, dict):
         return _items(cast("dict[object, object]", value), cast("dict[object, object]", back))
     if isinstance(value, (set, frozenset)):
-        value, back = (sorted(cast("set[object]", side), key=_order) for side in (value, back))
+        value = sorted(cast("set[object]", value), key=canonical)
+        back = sorted(cast("set[object]", back), key=canonical)
     if isinstance(value, (list, tuple)):
         ours, theirs = cast("list[object]", value), cast("list[object]", back)
         return zip(range(len(ours)), ours, theirs, strict=True) if len(ours) == len(theirs) else None
@@ -88,8 +104,12 @@ def _items(value: dict[object, object], back: dict[object, object]) -> Iterable[
     return ((key, item, back[key]) for key, item in value.items()) if value.keys() == back.keys() else None
 
 
-def _order(item: object) -> bytes:
-    return msgspec.msgpack.encode(item, order="deterministic")
+def canonical(item: object) -> bytes:
+    """Bytes that are equal for equal parts of a set."""
+    try:
+        return msgspec.msgpack.encode(item, order="deterministic")
+    except TypeError:  # a dict or set of things without an order
+        return msgspec.msgpack.encode(item)
 
 
 def _step(value: object, key: object) -> str:
