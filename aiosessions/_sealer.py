@@ -260,7 +260,7 @@ def read_keys(keys: object) -> list[Key] | str:
     return list(found.values())
 
 
-def _parts(item: object) -> list[Key | bytes | str] | str:  # noqa: PLR0911  one guard per kind of argument
+def _parts(item: object) -> list[Key | bytes | str] | str:
     """The single keys that one item stands for, or what is wrong with it."""
     if isinstance(item, Key | bytes):
         return [item]
@@ -282,7 +282,7 @@ def _parts(item: object) -> list[Key | bytes | str] | str:  # noqa: PLR0911  one
     return list(_PEM.findall(text) if text.startswith(_PEM_START) else text.split())
 
 
-def _material(secret: object) -> bytes | str:  # noqa: PLR0911  one guard per way to be wrong
+def _material(secret: object) -> bytes | str:
     """The bytes of one key, or what is wrong with it."""
     if not isinstance(secret, bytes | str):
         return f"{type(secret).__name__} is no key: give bytes or base64url text"

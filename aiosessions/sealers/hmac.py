@@ -102,7 +102,7 @@ class HMACSealer:
             raise EncodeError("the user id or session id is not valid Unicode: it has a lone surrogate") from None
         return f"{bound.prefix}.{text}.{bound.sign(text)}"
 
-    def open(self, token: str, *, name: str, now: float) -> Claims | None:  # noqa: PLR0911  one guard per refusal
+    def open(self, token: str, *, name: str, now: float) -> Claims | None:
         """The claims; None for a token that is forged, expired, of another name, or under no key of the ring."""
         bound = self._bound.opening(name, token)
         if bound is None or not token.isascii():
