@@ -29,24 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except ImportError as error:
-        # The bare install has no driver and no framework: say in one line what to install.
-        extra: str | None = options.extra
-        if extra is None:
+        # A module whose driver or framework is not installed names its extra; any other such error is a broken install.
+        if "aiosessions[" not in str(error):
             raise
-        print(f"aiosessions {options.command}: pip install 'aiosessions[{extra}]' ({error})", file=sys.stderr)
+        print(f"aiosessions {options.command}: {error}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("aiosessions", description="Typed, race-proof web sessions for asyncio Python.")
-    parser.set_defaults(run=None, extra=None)
+    parser.set_defaults(run=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="serve a small shop and print what the library does for each request")
     demo.add_argument("--check", action="store_true", help="visit the shop as a browser would, then end; 0 if all held")
     demo.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     demo.add_argument("--port", type=int, default=8000, help="the port to listen on (%(default)s)")
-    demo.set_defaults(run=_demo, extra="demo")
+    demo.set_defaults(run=_demo)
 
     new_key = commands.add_parser("new-key", help="print a new key: 256 bits, base64url")
     new_key.set_defaults(run=_new_key)

@@ -1,0 +1,112 @@
+"""`import aiosessions` is cheap and complete, and what a bare install lacks is named."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiosessions
+
+FOREIGN = {
+    "aiohttp",
+    "aiomcache",
+    "asyncpg",
+    "attr",
+    "emcache",
+    "fastapi",
+    "hiredis",
+    "httpx",
+    "hypothesis",
+    "litestar",
+    "pydantic",
+    "pytest",
+    "quart",
+    "redis",
+    "starlette",
+    "trio",
+    "uvicorn",
+    "uvloop",
+    "werkzeug",
+}
+"""Drivers, frameworks, servers, and what only tests use."""
+
+WITHOUT = """
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+"""Takes modules away from a fresh interpreter, as if their distribution were not installed."""
+
+
+def fresh(program: str, *, without: set[str] | frozenset[str] = frozenset()) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own."""
+    blocked = WITHOUT.format(names=sorted(without)) if without else ""
+    return subprocess.run(
+        [sys.executable, "-c", blocked + program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+
+
+def test_importing_the_package_brings_no_driver_and_no_framework() -> None:
+    answer = fresh("import aiosessions, json, sys; print(json.dumps(sorted(sys.modules)))")
+    assert answer.stderr == ""
+    loaded = {name.partition(".")[0] for name in json.loads(answer.stdout)}
+    assert not loaded & FOREIGN
+
+
+def test_the_package_works_where_no_extra_is_installed() -> None:
+    answer = fresh("import aiosessions; aiosessions.MemoryStorer()", without=FOREIGN)
+    assert answer.stderr == ""
+
+
+def test_every_public_name_is_there() -> None:
+    assert len(set(aiosessions.__all__)) == len(aiosessions.__all__)
+    assert [name for name in aiosessions.__all__ if not hasattr(aiosessions, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "module", "without"),
+    [
+        ("redis", "aiosessions.storers.redis", {"redis"}),
+        ("postgres", "aiosessions.storers.postgres", {"asyncpg"}),
+        ("memcached", "aiosessions.storers.memcached", {"emcache", "aiomcache"}),
+        ("demo", "aiosessions.demo", {"starlette"}),
+        ("demo", "aiosessions.demo", {"uvicorn"}),
+        ("demo", "aiosessions.demo", {"httpx"}),
+    ],
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else str(value),
+)
+def test_a_missing_extra_is_an_import_error_that_names_it(extra: str, module: str, without: set[str]) -> None:
+    answer = fresh(f"import {module}", without=without)
+    assert answer.returncode == 1
+    last_line = answer.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("ImportError: ")
+    assert f'pip install "aiosessions[{extra}]"' in last_line
+
+
+@pytest.mark.parametrize(
+    ("scheme", "extra", "without"),
+    [
+        ("redis://127.0.0.1", "redis", {"redis"}),
+        ("postgresql://127.0.0.1", "postgres", {"asyncpg"}),
+        ("memcached://127.0.0.1", "memcached", {"emcache", "aiomcache"}),
+    ],
+)
+def test_a_url_whose_driver_is_missing_names_the_extra(scheme: str, extra: str, without: set[str]) -> None:
+    program = f"import aiosessions\ntry: aiosessions.storer_from_url({scheme!r})\nexcept ImportError as e: print(e)"
+    answer = fresh(program, without=without)
+    assert answer.stderr == ""
+    assert f'pip install "aiosessions[{extra}]"' in answer.stdout
