@@ -1,0 +1,1 @@
+"""What we use of aiofiles, which ships no types."""
