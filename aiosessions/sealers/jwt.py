@@ -138,9 +138,7 @@ class JWTSealer:
             if self._from >= self._until:
                 raise ConfigError("valid_from is not before valid_until: no token would ever be valid")
             self._leeway = _seconds("leeway", leeway)
-            self._types = frozenset(
-                _text("accept_typ", typ).lower() for typ in (_TYP, *_listed("accept_typ", accept_typ))
-            )
+            self._types = frozenset([_TYP, *_types("accept_typ", accept_typ)])
             self.reload(keys)
         finally:
             del keys  # a traceback with captured locals must not show it
