@@ -154,6 +154,8 @@ class Overseer(Generic[T]):
         return is_changed or bool(session._doomed) or bool(session._marks and session._marks.is_write)
 
     def _is_changed(self, session: Session[T], data: bytes) -> bool:
+        if data == session._base and self._codec.is_json and b"null" in data:
+            self._codec.check(session.value, data)  # JSON writes NaN as it writes None
         return data != session._base and not self._codec.unchanged(session._base, session.value, data)
 
     # what handlers use (see Store)
