@@ -87,7 +87,6 @@ def test_every_public_name_is_there() -> None:
         ("demo", "aiosessions.demo", {"uvicorn"}),
         ("demo", "aiosessions.demo", {"httpx"}),
     ],
-    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_missing_extra_is_an_import_error_that_names_it(extra: str, module: str, without: set[str]) -> None:
     answer = fresh(f"import {module}", without=without)
