@@ -149,12 +149,10 @@ class CheckedCodec(Generic[T]):
 
         try:
             before = self._decode(base)
-            if self._stable is None:
-                return difference(before, value) is None
-            try:
-                return self._stable(before) == self._stable(value)
-            except TypeError:  # a set of things without an order
-                return difference(before, value) is None
+            if (settled := self._settled(before)) is not None and settled == self._settled(value):
+                return True
+            # a field that was left out may be written now, with the default that it had; a set may have no order
+            return difference(before, value) is None and difference(value, before) is None
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 (what cannot be compared counts as changed: it is written, and checked then)
@@ -194,8 +192,11 @@ class CheckedCodec(Generic[T]):
         del tree, error
         raise DecodeError(f"a document of {self._name} cannot be written")
 
+    def _settled(self, value: T) -> bytes | None:
+        return None if self._stable is None else _attempt(self._stable, value)[0]
+
     def _to_tree(self, value: T) -> object:
-        settled = None if self._stable is None else _attempt(self._stable, value)[0]
+        settled = self._settled(value)
         return self._parse(self._encode(value) if settled is None else settled)
 
     def _unencodable(self, value: object, error: Exception) -> str:

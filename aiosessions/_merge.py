@@ -55,7 +55,7 @@ class Merger(Generic[T]):
     def __init__(self, codec: CheckedCodec[T]) -> None:
         self._codec = codec
         self._name = name_of(codec.value_type)
-        self._plan = plan_of(codec.value_type, lambda value: codec.parse(codec.dump(value)))
+        self._plan = plan_of(codec.value_type, self._written)
         self._has_fields = _has_fields(self._plan)
 
     def merge(
@@ -65,7 +65,7 @@ class Merger(Generic[T]):
 
         Args:
             base: the stored document that we loaded.
-            ours: our value, encoded, with the unknown fields of *base* carried over.
+            ours: our value, encoded.
             theirs: the document that is stored now.
             on_conflict: what to do where both changed the same thing and no rule settles it: "merge" takes ours and
                 reports it, "raise" raises. "overwrite" takes our whole document.
@@ -73,25 +73,11 @@ class Merger(Generic[T]):
         Raises:
             ConflictError: "raise" or `Merge.RAISE`, or the result would not fit T; it names the fields.
         """
-        clashes = _Clashes()
-        problem = "what is stored now does not fit it"
-        try:
-            if on_conflict == "overwrite":
-                return Merged(ours, self._codec.decode(ours), ())
-            documents = [self._document(data) for data in (base, ours, theirs)]
-            merged = _merge(self._plan, documents[0], documents[1], documents[2], "", clashes)
-            refused = clashes.refused or (clashes.settled if on_conflict == "raise" else [])
-            problem = f"both changed {', '.join(refused)}" if refused else "the two changes together do not fit it"
-            if not refused:
-                data = self._codec.dump(merged)
-                return Merged(data, self._codec.decode(data), tuple(clashes.settled))
-        except (EncodeError, DecodeError):
-            pass
-        except RecursionError:
-            problem = "the documents are nested too deeply to merge"
-        documents, merged, data = [], None, b""
-        del base, ours, theirs
-        raise ConflictError(f"another request wrote this session ({self._name}) too, and {problem}")
+        outcome = self._attempt(base, ours, theirs, on_conflict)
+        if isinstance(outcome, Merged):
+            return outcome
+        del base, ours, theirs  # tracebacks may show local variables
+        raise ConflictError(f"another request wrote this session ({self._name}) too, and {outcome}")
 
     def carry_unknown(self, stored: bytes, data: bytes) -> bytes:
         """*data*, our encoded value, with the fields of the *stored* document that this version does not know (V2)."""
@@ -107,11 +93,44 @@ class Merger(Generic[T]):
         except (EncodeError, DecodeError, RecursionError):  # nothing that this version could carry
             return data
 
-    def _document(self, data: bytes) -> object:
-        """A document in our own spelling, defaults filled in, with the fields that we do not know."""
-        value = self._codec.decode(data)
-        known = self._codec.to_tree(value)
-        return _carry(self._plan, known, known, self._codec.parse(data))
+    def _attempt(self, base: bytes, ours: bytes, theirs: bytes, on_conflict: str) -> Merged[T] | str:
+        """The merge, or why there is none."""
+        clashes = _Clashes()
+        try:
+            if on_conflict == "overwrite":
+                return Merged(ours, self._codec.decode(ours), ())
+            known = [self._known(data) for data in (base, ours, theirs)]
+            documents = [
+                self._complete(known[0], known[0], base),
+                self._complete(known[0], known[1], base),  # the fields that we do not know are those that we loaded
+                self._complete(known[2], known[2], theirs),
+            ]
+        except (EncodeError, DecodeError):
+            return "what is stored now does not fit it"
+        except RecursionError:
+            return "it is nested too deeply to merge"
+
+        merged = _merge(self._plan, documents[0], documents[1], documents[2], "", clashes)
+        if refused := clashes.refused or (clashes.settled if on_conflict == "raise" else []):
+            return f"both changed {', '.join(refused)}"
+        try:
+            data = self._codec.dump(merged)
+            return Merged(data, self._codec.decode(data), tuple(clashes.settled))
+        except DecodeError:
+            return "the two changes together do not fit it"
+
+    def _written(self, default: object) -> object:
+        try:
+            return self._codec.parse(self._codec.dump(default))
+        except DecodeError:  # a foreign codec knows T only
+            return _ABSENT
+
+    def _known(self, data: bytes) -> object:
+        """What T knows of a document, in our own spelling, defaults filled in."""
+        return self._codec.to_tree(self._codec.decode(data))
+
+    def _complete(self, base: object, ours: object, stored: bytes) -> object:
+        return _carry(self._plan, base, ours, self._codec.parse(stored))
 
 
 @dataclass(slots=True)

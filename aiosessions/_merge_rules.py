@@ -3,8 +3,8 @@
 import collections.abc
 import datetime as dt
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from types import NoneType, UnionType
@@ -126,14 +126,14 @@ class _Planner:
         if origin is tuple:
             is_open = len(arguments) == 2 and arguments[1] is ...
             return Plan(is_whole=True, items=self.plan(arguments[0], {}, f"{path}[...]") if is_open else None)
-        fields = _hints(origin)
-        if fields is None:
+        hints = _hints(origin)
+        if hints is None:
             return Plan(kinds=frozenset({origin}), is_whole=issubclass(origin, tuple))
         if getattr(origin, "__pydantic_root_model__", False):
-            return self.plan(fields["root"], {}, path)
-        return self._of_class(hint, origin, fields, path)
+            return self.plan(hints["root"], {}, path)
+        return self._of_class(hint, origin, hints, path)
 
-    def _of_class(self, hint: Any, origin: Any, fields: Mapping[str, object], path: str) -> Plan:
+    def _of_class(self, hint: Any, origin: Any, hints: Mapping[str, object], path: str) -> Plan:
         # Any: type forms, and four libraries' classes
         if hint in self._classes:
             return self._classes[hint]
@@ -146,21 +146,25 @@ class _Planner:
             config = origin.__struct_config__
             names = dict(zip(origin.__struct_fields__, origin.__struct_encode_fields__, strict=True))
             plan.tag_field, plan.tag, plan.is_whole = config.tag_field, config.tag, config.array_like
-            plan.defaults = self._defaults(origin) if config.omit_defaults else {}
+        plan.defaults = dict(self._defaults(origin))
         open_ones: tuple[object, ...] = getattr(origin, "__parameters__", ())
         variables = dict(zip(open_ones, typing.get_args(hint), strict=False))
-        for name, part in fields.items():
+        for name, part in hints.items():
             inner[names.get(name, name)] = self.plan(part, variables, f"{path}.{name}")
         return plan
 
-    def _defaults(self, cls: type[msgspec.Struct]) -> dict[str, object]:
-        defaults: dict[str, object] = {}
-        for info in msgspec.structs.fields(cls):
-            if info.default_factory is not msgspec.NODEFAULT:
-                defaults[info.encode_name] = self._written(info.default_factory())
-            elif info.default is not msgspec.NODEFAULT and info.default is not msgspec.UNSET:
-                defaults[info.encode_name] = self._written(info.default)
-        return defaults
+    def _defaults(self, cls: Any) -> Iterator[tuple[str, object]]:  # Any: a class of four libraries
+        """What may be left out: of a Struct by `omit_defaults`, of a dataclass what was never assigned to it."""
+        known: list[tuple[str, object]] = []
+        if issubclass(cls, msgspec.Struct):
+            for info in msgspec.structs.fields(cls):
+                empty: Any = info.default_factory if info.default_factory in (list, dict, set) else None
+                known.append((info.encode_name, empty() if empty else info.default))
+        elif is_dataclass(cls):
+            known += [(part.name, part.default) for part in fields(cls) if part.default is not MISSING]
+        for name, default in known:
+            if default is not msgspec.NODEFAULT and default is not msgspec.UNSET:
+                yield name, self._written(default)
 
 
 def _unwrapped(hint: Any) -> tuple[Any, Merge | None]:  # Any: any type form
