@@ -4,6 +4,7 @@ It is imported when the first JWTSealer is made: joserfc takes longer to import 
 """
 
 import json
+import warnings
 from collections.abc import Collection
 from typing import Final, Literal, cast
 
@@ -11,7 +12,7 @@ import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from joserfc import jwe, jwk, jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwa import JWSAlgModel
 
 from aiosessions import _base64url
@@ -288,7 +289,9 @@ def _load(source: bytes | dict[str, object], kinds: list[str]) -> jwk.Key | str:
         if kind not in _TYPES:
             return f"a key of type {kind!r}: give oct, EC, OKP or RSA"
         try:
-            key = _TYPES[kind].import_key(value)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SecurityWarning)  # what joserfc warns of, `_unfit` refuses
+                key = _TYPES[kind].import_key(value)
             key.thumbprint()  # a JWK is only taken apart when it is used
         except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
             continue
