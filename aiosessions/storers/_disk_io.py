@@ -1,0 +1,92 @@
+"""Opening, locking, reading and writing for a DiskStorer: what the operating system gives, without links."""
+
+import hashlib
+import os
+import re
+import stat
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from aiosessions._errors import ConfigError
+
+if sys.platform != "win32":
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+
+__all__ = ["check_folder", "digest", "digests", "lock_file", "opened", "read", "try_lock", "write"]
+
+_CHUNK = 1 << 16
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def digest(text: str) -> str:
+    """A name for a file: no key or owner ever is one itself (S11)."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digests(folder: str) -> list[str]:
+    """The digests in a folder; what is called otherwise is not ours."""
+    try:
+        return [name for name in os.listdir(folder) if _DIGEST.fullmatch(name)]
+    except FileNotFoundError:
+        return []
+
+
+def check_folder(path: str) -> None:
+    """Refuse what others could read, write, or put in its place (S11)."""
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        raise ConfigError(f"{path} is a link: give the folder that it leads to")
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{path} is no folder: give another path")
+    if found.st_uid != os.geteuid():
+        raise ConfigError(f"{path} belongs to another user (uid {found.st_uid}): give a folder of one's own")
+    if found.st_mode & 0o077:
+        raise ConfigError(f"{path} is open to others: chmod 700 {path}")
+
+
+@contextmanager
+def opened(path: str, flags: int) -> Generator[int, None, None]:
+    """An open file; never one that a link leads to."""
+    file = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def lock_file(path: str) -> Generator[int, None, None]:
+    """An open file to lock."""
+    with opened(path, os.O_RDWR | os.O_CREAT) as file:
+        try:
+            yield file
+        finally:
+            flock(file, LOCK_UN)  # closing is not enough if the process has forked meanwhile
+
+
+def try_lock(file: int) -> bool:
+    """Take the lock, against other threads and processes; False if another has it."""
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read(file: int, size: int | None = None) -> bytes:
+    """What the file begins with, or all of it."""
+    if size is not None:
+        return os.read(file, size)
+
+    parts = [os.read(file, _CHUNK)]
+    while len(parts[-1]) == _CHUNK:
+        parts.append(os.read(file, _CHUNK))
+    return b"".join(parts)
+
+
+def write(file: int, data: bytes) -> None:
+    """All of it, however often the system takes a part."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
