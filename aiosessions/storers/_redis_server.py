@@ -12,6 +12,8 @@ from aiosessions.storers._redis_scripts import Script
 
 try:
     from redis.asyncio import Redis, RedisCluster
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
     from redis.exceptions import (
         AuthenticationError,
         NoPermissionError,
@@ -90,7 +92,7 @@ class RedisServer:
         self.where = self._address()
         self._refuse_what_cannot_work()
         self._timeout = timeout
-        self._wait_replicas = wait_replicas
+        self.wait_replicas = wait_replicas
         # A pool of redis-py refuses who comes while all its connections are in use: here they wait their turn.
         size: int
         if self.is_cluster:
@@ -114,6 +116,9 @@ class RedisServer:
 
     async def inspect(self) -> None:
         """See whether it answers and can keep sessions; StorerError or ConfigError if not."""
+        if not self.is_cluster:
+            with self.operation():
+                await self._knock()
         for node in await self.nodes():
             with self.operation():
                 try:
@@ -132,6 +137,15 @@ class RedisServer:
                     self.where,
                     policy,
                 )
+
+    async def _knock(self) -> None:
+        """Connect once, without the retries of the driver: a wrong address or password is to be said at once."""
+        connection = self._driver.connection_pool.make_connection()
+        connection.retry = Retry(NoBackoff(), 0)
+        try:
+            await connection.connect()
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -154,9 +168,9 @@ class RedisServer:
             return list(await self.ask("MGET", *keys))
         return await self._send([("GET", key) for key in keys])
 
-    async def run(self, call: Call) -> Any:  # Any: what a script answers
-        """Run one script, and wait for the replicas."""
-        return (await self.run_all([call], wait=True))[0]
+    async def run(self, call: Call, *, wait: bool) -> Any:  # Any: what a script answers
+        """Run one script, and *wait* for the replicas."""
+        return (await self.run_all([call], wait=wait))[0]
 
     async def run_all(self, calls: Sequence[Call], *, wait: bool) -> list[Any]:  # Any: what scripts answer
         """Run scripts in one trip (to each node), and *wait* for the replicas."""
@@ -178,7 +192,7 @@ class RedisServer:
 
     async def _send(self, commands: Sequence[_Command], *, wait: bool = False, again: bool = False) -> list[Any]:
         # Any: what the server answers, a NoScriptError included; other errors are raised
-        replicas = self._wait_replicas if wait else 0
+        replicas = self.wait_replicas if wait else 0
         if len(commands) == 1 and not replicas:
             return [await self.ask(*commands[0])]
 

@@ -41,8 +41,8 @@ class RedisStorer:
             `decode_responses`. It is never closed here, unless *owns_client*.
         prefix: what all keys of this storer start with.
         timeout: how long one operation may take, retries of the driver included. Lists take one time-out per page.
-        wait_replicas: how many replicas must have each create, replace, touch and delete before it is confirmed (WAIT;
-            too few within the time-out: StorerError). A rotation is a replace.
+        wait_replicas: how many replicas must have a create, replace (a rotation is one) or delete before it is
+            confirmed (WAIT); too few of them within the time-out: StorerError.
         owns_client: whether `aclose` closes the client.
         clock: gives the time in unix seconds.
 
@@ -106,21 +106,22 @@ class RedisStorer:
     async def create(self, key: str, record: Record) -> bool:
         with self._server.operation():
             if self._server.is_cluster and record.owner is not None:
-                await self._server.run(self._index(key, record.owner, record.seen_at, record.expires_at))
-            answer = await self._server.run(self._write(key, record, None))
+                index = self._index(key, record.owner, record.seen_at, record.expires_at)
+                await self._server.run(index, wait=True)
+            answer = await self._server.run(self._write(key, record, None), wait=True)
         return bool(answer == 1)
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
         with self._server.operation():
             if not self._server.is_cluster or record.owner is None:
-                return bool(await self._server.run(self._write(key, record, version)) == 1)
+                return bool(await self._server.run(self._write(key, record, version), wait=True) == 1)
 
             # Both at once, to two nodes: enough if the index names the record already. If not, it does now.
             write = self._write(key, record, version, if_indexed=True)
             index = self._index(key, record.owner, record.seen_at, record.expires_at)
             answer, _ = await self._server.run_all([write, index], wait=True)
             if answer == 2:
-                answer = await self._server.run(self._write(key, record, version))
+                answer = await self._server.run(self._write(key, record, version), wait=True)
         return bool(answer == 1)
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
@@ -132,21 +133,21 @@ class RedisStorer:
             until,
         )
         with self._server.operation():
-            answer = await self._server.run(Call(TOUCH, (self._key(key),), (*start, b"")))
+            answer = await self._server.run(Call(TOUCH, (self._key(key),), (*start, b"")), wait=False)
             # Rarely: it was touched so often that the owner's index is about to forget it, and is written first.
             while isinstance(answer, bytes):
                 index = self._index(key, _text(answer[1:]), seen_at, expires_at)
                 keys: tuple[bytes, ...] = (self._key(key),)
                 if self._server.is_cluster:
-                    await self._server.run(index)
+                    await self._server.run(index, wait=False)
                 else:
                     keys += index.keys
-                answer = await self._server.run(Call(TOUCH, keys, (*start, answer, *index.arguments)))
+                answer = await self._server.run(Call(TOUCH, keys, (*start, answer, *index.arguments)), wait=False)
         return bool(answer == 1)
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         with self._server.operation():
-            return bool(await self._server.run(self._delete(key, version=version)) == 1)
+            return bool(await self._server.run(self._delete(key, version=version), wait=True) == 1)
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
         listed: list[tuple[str, Record]] = []
@@ -252,7 +253,8 @@ class RedisStorer:
 
     def _delete(self, key: str, *, version: int | None = None, owner: str | None = None) -> Call:
         at = b"" if version is None else version.to_bytes(8, "big")
-        return Call(DELETE, (self._key(key),), (self._now(), at, b"" if owner is None else b"=" + _bytes(owner)))
+        whose = b"" if owner is None else b"=" + _bytes(owner)
+        return Call(DELETE, (self._key(key),), (self._now(), at, whose, self._server.wait_replicas))
 
     # The user index
 
@@ -270,7 +272,7 @@ class RedisStorer:
         if missing:
             heal = Call(HEAL, (self._index_key(owner),), (self._young, *map(_bytes, missing)))
             with self._server.operation():
-                await self._server.run_all([heal], wait=False)
+                await self._server.run(heal, wait=False)
 
 
 def _bytes(text: str) -> bytes:

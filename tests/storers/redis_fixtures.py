@@ -1,22 +1,15 @@
-"""Valkey for the tests of RedisStorer: import what a module asks for."""
+"""Valkey for tests: a module that says `pytest_plugins = ["tests.storers.redis_fixtures"]` may ask for these."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
-from tests.conftest import ASYNCIO, UVLOOP
 from tests.servers import NoServerError, ValkeyServer, valkey, valkey_cluster
 
-__all__ = ["anyio_backend", "client", "cluster_client", "prefix", "valkey_nodes", "valkey_server"]
-
-
-@pytest.fixture(scope="module", params=[ASYNCIO, UVLOOP])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:  # Any: a name and options, as anyio's plugin reads them
-    """redis-py is for asyncio."""
-    return request.param
+__all__ = ["redis_client", "redis_cluster_client", "redis_prefix", "valkey_nodes", "valkey_server"]
 
 
 @pytest.fixture(scope="session")
@@ -40,18 +33,18 @@ def valkey_nodes(no_server: Callable[[str], NoReturn]) -> Iterator[list[ValkeySe
 
 
 @pytest.fixture
-async def client(valkey_server: ValkeyServer) -> AsyncIterator[Redis]:
+async def redis_client(valkey_server: ValkeyServer) -> AsyncIterator[Redis]:
     async with Redis(host=valkey_server.host, port=valkey_server.port) as client:
         yield client
 
 
 @pytest.fixture
-async def cluster_client(valkey_nodes: list[ValkeyServer]) -> AsyncIterator[RedisCluster]:
+async def redis_cluster_client(valkey_nodes: list[ValkeyServer]) -> AsyncIterator[RedisCluster]:
     async with RedisCluster(host=valkey_nodes[0].host, port=valkey_nodes[0].port) as client:
         yield client
 
 
 @pytest.fixture
-def prefix() -> str:
+def redis_prefix() -> str:
     """Where no other test has been."""
     return f"{uuid.uuid4().hex}:"
