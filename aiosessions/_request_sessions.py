@@ -3,7 +3,7 @@
 Adapters know this file and `Store`, and nothing else of the core.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -11,11 +11,20 @@ import anyio
 
 from aiosessions._errors import ConfigError, ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._messages import ASGIRequest, RequestView, ResponseView
 from aiosessions._marks import Exchange
+from aiosessions._messages import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
 
-__all__ = ["SCOPE_KEY", "Loading", "RequestSessions", "Saver", "error_status", "incoming", "incoming_other", "sessions_of_request"]
+__all__ = [
+    "SCOPE_KEY",
+    "Loading",
+    "RequestSessions",
+    "Saver",
+    "error_status",
+    "incoming",
+    "incoming_other",
+    "sessions_of_request",
+]
 
 SCOPE_KEY = "aiosessions"
 
@@ -23,8 +32,8 @@ SCOPE_KEY = "aiosessions"
 class Saver(Protocol):
     """What saving a request's sessions asks of the store that opened each."""
 
-    def prepare(self, session: Session[Any]) -> None:
-        """Encode and check; write nothing."""
+    def prepare(self, session: Session[Any], *, can_tell: bool = True) -> None:
+        """Encode and check; write nothing. Unless it *can_tell* the client, there can be no new token."""
         ...
 
     async def commit(self, session: Session[Any]) -> None:
@@ -68,10 +77,11 @@ class RequestSessions:
     Refers to sessions; no session refers to it: a cycle per request would cost a collection per request.
     """
 
-    __slots__ = ("_claims", "_found", "exchange")
+    __slots__ = ("_claims", "_found", "exchange", "has_conflict")
 
     def __init__(self) -> None:
         self.exchange = Exchange()
+        self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
         self._found: dict[tuple[Saver, str], Session[Any] | Loading] = {}
         self._claims: dict[str, Saver] = {}
 
@@ -113,13 +123,14 @@ class RequestSessions:
             SessionError: a save failed. What was destroyed is gone all the same; answer with `error_status`, and
                 `deliver` tells the client of the sessions that were written.
         """
-        if status >= 500:
+        if status >= 500 or self.has_conflict:
             await self._abandon()
             return
 
+        can_tell = not self.exchange.is_started
         try:
             for store, session in self._sessions():
-                store.prepare(session)
+                store.prepare(session, can_tell=can_tell)
             for store, session in self._sessions():
                 await store.commit(session)
         except SessionError:
@@ -152,7 +163,7 @@ def error_status(error: SessionError) -> int:
     return 409 if isinstance(error, ConflictError) else 500
 
 
-def sessions_of_request(scope: MutableMapping[str, Any]) -> RequestSessions:  # Any: ASGI scopes hold anything
+def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework has a type of its own for scopes
     """The sessions on an ASGI scope, put there by whoever comes first."""
     sessions = scope.get(SCOPE_KEY)
     if sessions is None:

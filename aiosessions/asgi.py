@@ -1,11 +1,11 @@
 """For Starlette and every other ASGI application: saves sessions before the headers go, runs the stores.
 
-    app.add_middleware(SessionMiddleware, stores=[store])
+`app.add_middleware(SessionMiddleware, stores=[store])`, then `await store.get(request)`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from aiosessions._errors import ConfigError, ConflictError, SessionError, StorerError
 from aiosessions._events import logger
@@ -13,17 +13,18 @@ from aiosessions._messages import RawHeaders
 from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
 
-__all__ = ["SessionMiddleware"]
+__all__ = ["Connection", "SessionMiddleware", "openable"]
 
-# Any: what stands in a scope or a message is ASGI's affair and each framework's
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Any: each framework has types of its own for these, which agree in nothing but in being ASGI
+Scope: TypeAlias = Any
+Message: TypeAlias = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
 _HEADERS_LEAVE = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _DENIAL = "websocket.http.response"
+_REASONS = {403: b"Forbidden", 409: b"Conflict", 500: b"Internal Server Error"}
 
 
 class SessionMiddleware:
@@ -35,8 +36,9 @@ class SessionMiddleware:
     Args:
         app: the application.
         stores: opened and closed with the application (ASGI lifespan); a failure is a failed start-up.
-        refresh: loaded and touched on every request, also where no handler looks.
-        request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code.
+        refresh: loaded and touched on every request that carries their token, also where no handler looks.
+        request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code. Since that cannot
+            be awaited, it is loaded before the handler on every request that carries its token.
 
     Raises:
         ConfigError: something in *stores* cannot be opened and closed.
@@ -65,31 +67,32 @@ class SessionMiddleware:
             return
 
         sessions = sessions_of_request(scope)
-        if not sessions.exchange.is_managed:
-            sessions.exchange.is_managed = True
-            send = answer = _Answer(sessions, send, scope)
-            try:
-                await self._run(scope, receive, send)
-            except Exception as error:
-                await answer.after(error)
+        if sessions.exchange.is_managed:
+            await self._run(scope, receive, send)
             return
 
-        await self._run(scope, receive, send)
+        sessions.exchange.is_managed = True
+        answer = _Answer(sessions, send, scope)
+        try:
+            await self._run(scope, receive, answer)
+        except Exception as error:
+            if not await answer.covers(error):
+                raise
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         for store in self._refresh:
             try:
-                await store.get(_Connection(scope))
+                await store.get(Connection(scope))
             except StorerError:  # the handler may do without; if not, its own get() says so
                 logger.exception("a session could not be refreshed")
         if self._request_session is not None:
-            scope["session"] = await self._request_session.get(_Connection(scope))
+            scope["session"] = await self._request_session.get(Connection(scope))
 
         await self._app(scope, receive, send)
 
 
-class _Connection(NamedTuple):
-    """A Request, before there is a framework's."""
+class Connection(NamedTuple):
+    """A Request, where there is no framework's."""
 
     scope: Scope
 
@@ -101,101 +104,95 @@ class _Connection(NamedTuple):
 class _Answer:
     """`send`, but the sessions are saved before the headers."""
 
-    __slots__ = ("_failure", "_is_started", "_scope", "_send", "_sessions")
+    __slots__ = ("_can_respond", "_is_failed", "_is_started", "_prefix", "_send", "_sessions")
 
     def __init__(self, sessions: RequestSessions, send: Send, scope: Scope) -> None:
         self._sessions = sessions
         self._send = send
-        self._scope = scope
+        is_http = scope["type"] == "http"
+        self._prefix = "http.response" if is_http else _DENIAL
+        self._can_respond = is_http or _DENIAL in (scope.get("extensions") or ())
         self._is_started = False
-        self._failure: SessionError | None = None
+        self._is_failed = False
 
     async def __call__(self, message: Message) -> None:
-        if self._failure is not None:
+        if self._is_failed:
             return  # the answer has been given; frameworks may try to give theirs
-        if not self._is_started:
-            message = await self._start(message)
-        await self._send(message)
+        if self._is_started:
+            await self._send(message)
+        elif message["type"] in _HEADERS_LEAVE:
+            await self._start(message)
+        elif message["type"] == "websocket.close":
+            await self._deny(message)
+        else:
+            await self._send(message)
 
-    async def _start(self, message: Message) -> Message:
-        kind = message["type"]
-        if kind == "websocket.close":
-            return await self._deny(message)
-        if kind not in _HEADERS_LEAVE:
-            return message
-
+    async def _start(self, message: Message) -> None:
         self._is_started = True
         if not self._sessions:
             self._sessions.exchange.is_started = True
-            return message
+            await self._send(message)
+            return
 
+        headers = list(message.get("headers", ()))
         try:
             await self._sessions.save(message.get("status", 101))
+            self._sessions.deliver(RawHeaders(headers))
         except SessionError as error:
             await self._fail(error)
             raise  # so that a stream does not run on for nobody
 
-        headers = message["headers"] = list(message.get("headers", ()))
-        self._sessions.deliver(RawHeaders(headers))
-        return message
+        # a new message: the sender's own may be on its way into a cache, where a token must not go
+        await self._send({**message, "headers": headers})
 
-    async def _deny(self, message: Message) -> Message:
+    async def _deny(self, message: Message) -> None:
         """A handshake refused without a response: where the server can send one, it carries the tokens."""
         self._is_started = True
+        self._sessions.exchange.is_started = not self._can_respond
         try:
             await self._sessions.save(403)
         except SessionError as error:
-            logger.error("sessions of a refused handshake were not saved: %s", error)
-            return message
+            logger.error("the sessions of a refused handshake were not saved", exc_info=error)
+        if self._can_respond and self._sessions.must_tell():
+            await self._respond(403)
+        else:
+            await self._send(message)
 
-        if not self._sessions.must_tell() or _DENIAL not in self._scope.get("extensions", {}):
-            return message
-
-        await self._respond(403, "Forbidden")
-        return {"type": f"{_DENIAL}.body", "body": b""}
-
-    async def after(self, error: Exception) -> None:
-        """The application raised: answer if nobody else can say what must be said, else raise it on."""
-        if self._failure is not None:
-            return  # answered and logged
+    async def covers(self, error: Exception) -> bool:
+        """The application raised: whether that is answered and logged, or the error goes on."""
+        if self._is_failed:
+            return True
         if self._is_started:
-            raise error
-        if isinstance(error, ConflictError):
-            await self._sessions.save(500)
-            await self._fail(error)
-            return
+            return False
 
         await self._sessions.save(500)
-        if self._sessions.must_tell() and self._scope["type"] == "http":
+        if isinstance(error, ConflictError):
+            await self._fail(error)
+            return True
+        if self._can_respond and self._sessions.must_tell():
             # whoever makes the 500 outside of here knows nothing of tokens, and somebody has logged out
-            await self._respond(500, "Internal Server Error")
-            await self._send({"type": "http.response.body", "body": b"Internal Server Error"})
-        raise error
+            await self._respond(500)
+        return False
 
     async def _fail(self, error: SessionError) -> None:
-        self._failure = error
-        self._is_started = True
+        self._is_failed = self._is_started = True
         status = error_status(error)
         if status == 409:
             logger.info("a session was not saved: %s", error)
         else:
             logger.error("a session was not saved", exc_info=error)
-        if self._scope["type"] == "websocket" and _DENIAL not in self._scope.get("extensions", {}):
+        if self._can_respond:
+            await self._respond(status)
+        else:
             await self._send({"type": "websocket.close", "code": 1011})
-            return
 
-        text = "Conflict" if status == 409 else "Internal Server Error"
-        await self._respond(status, text)
-        body = "http.response.body" if self._scope["type"] == "http" else f"{_DENIAL}.body"
-        await self._send({"type": body, "body": text.encode()})
-
-    async def _respond(self, status: int, text: str) -> None:
-        headers = [(b"content-type", b"text/plain; charset=utf-8")]
-        if self._scope["type"] == "http":
-            headers.append((b"content-length", str(len(text)).encode()))
+    async def _respond(self, status: int) -> None:
+        self._is_started = True
+        body = _REASONS[status]
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
         self._sessions.deliver(RawHeaders(headers))
-        start = "http.response.start" if self._scope["type"] == "http" else f"{_DENIAL}.start"
-        await self._send({"type": start, "status": status, "headers": headers})
+        await self._send({"type": f"{self._prefix}.start", "status": status, "headers": headers})
+        await self._send({"type": f"{self._prefix}.body", "body": body})
 
 
 class _Lifespan:
@@ -205,40 +202,40 @@ class _Lifespan:
         self._receive = receive
         self._send = send
         self._stores = AsyncExitStack()
-        self._was_asked = False
-        self._has_answered = False
+        self._is_known = False  # the application has a lifespan of its own
 
     async def run(self, app: ASGIApp, scope: Scope, stores: Sequence[AbstractAsyncContextManager[Any]]) -> None:
         async with self._stores:
             try:
                 for store in stores:
                     await self._stores.enter_async_context(store)
-            except SessionError as error:
+            except Exception as error:  # noqa: BLE001 -- servers take any exception here for "has no lifespan", and go on
                 logger.exception("a session store could not be opened")
                 await self._receive()
-                await self._send({"type": "lifespan.startup.failed", "message": str(error)})
+                await self._tell({"type": "lifespan.startup.failed", "message": str(error)})
                 return
 
             try:
                 await app(scope, self._listen, self._tell)
             except Exception:
-                if self._was_asked or self._has_answered:
+                if self._is_known:
                     raise
-                await self._stand_in()  # an application without a lifespan of its own
+            if not self._is_known:
+                await self._stand_in()
 
     async def _listen(self) -> Message:
-        self._was_asked = True
+        self._is_known = True
         return await self._receive()
 
     async def _tell(self, message: Message) -> None:
-        self._has_answered = True
-        if message["type"].startswith("lifespan.shutdown"):
+        self._is_known = True
+        if message["type"] != "lifespan.startup.complete":
             await self._stores.aclose()  # the server may be gone once it has been told
         await self._send(message)
 
     async def _stand_in(self) -> None:
         await self._receive()
-        await self._send({"type": "lifespan.startup.complete"})
+        await self._tell({"type": "lifespan.startup.complete"})
         await self._receive()
         await self._tell({"type": "lifespan.shutdown.complete"})
 

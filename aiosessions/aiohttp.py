@@ -1,0 +1,167 @@
+"""For aiohttp: `setup(app, store)`, then `await store.get(request)`.
+
+Without `setup` by hand: `await store.save(session, response)`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from aiohttp import web
+
+from aiosessions._errors import ConflictError, SessionError
+from aiosessions._events import logger
+from aiosessions._messages import RequestView, response_view
+from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
+from aiosessions._store import Store
+from aiosessions.asgi import openable
+
+__all__ = ["setup"]
+
+
+def setup(app: web.Application, *stores: Store[Any]) -> None:  # Any: stores of any types
+    """Save sessions before each answer of *app* and its sub-applications, and open and close *stores* with it.
+
+    Args:
+        app: an application that does not run yet.
+        stores: what to open and close.
+
+    Raises:
+        ConfigError: something in *stores* cannot be opened and closed.
+    """
+    app.cleanup_ctx.extend(_running(openable(store)) for store in stores)
+    app.middlewares.insert(0, _save)  # the outermost of this application
+    app.on_response_prepare.append(_before_headers)
+
+
+class _Saving:
+    """A request's sessions, and how far saving them has come."""
+
+    __slots__ = ("is_saved", "sessions", "unsent")
+
+    def __init__(self) -> None:
+        self.sessions = RequestSessions()
+        self.is_saved = False
+        self.unsent: Mapping[str, str] | None = None  # the headers that a handler prepared and saving kept back
+
+
+_SAVING = web.RequestKey("saving", _Saving)
+
+
+class _RequestView:
+    """What a Transport reads of an aiohttp request."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+
+    @property
+    def scheme(self) -> str:
+        return self._request.scheme
+
+    def header(self, name: str) -> list[str]:
+        return self._request.headers.getall(name, [])
+
+
+@incoming_other.register(web.BaseRequest)
+def _incoming(request: web.BaseRequest) -> tuple[RequestView, RequestSessions]:
+    return _RequestView(request), _saving(request).sessions
+
+
+def _saving(request: web.BaseRequest) -> _Saving:
+    saving = request.get(_SAVING)
+    if saving is None:
+        saving = request[_SAVING] = _Saving()
+    return saving
+
+
+@web.middleware
+async def _save(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Write before aiohttp prepares what the handler returned or raised: here an error still becomes an answer."""
+    saving = _saving(request)
+    sessions = saving.sessions
+    if sessions.exchange.is_managed:  # by an outer application
+        return await handler(request)
+
+    sessions.exchange.is_managed = True
+    try:
+        response = await handler(request)
+    except web.HTTPException as answer:
+        error = await _saved(saving, answer.status)
+        if error is None:
+            raise
+    except Exception as raised:
+        if sessions.exchange.is_started:
+            raise
+        error = await _saved(saving, 500)
+        if not isinstance(raised, SessionError) or (saving.unsent is None and not isinstance(raised, ConflictError)):
+            raise  # aiohttp makes the 500, and `_before_headers` sees it
+        error = raised
+    else:
+        # a handler that returns something else, or nothing: aiohttp logs it and answers 500
+        error = await _saved(saving, getattr(response, "status", 500))
+        if error is None:
+            return response
+
+    return _refusal(error, saving.unsent)
+
+
+async def _saved(saving: _Saving, status: int) -> SessionError | None:
+    if saving.sessions.exchange.is_started:
+        return None
+
+    saving.is_saved = True
+    try:
+        await saving.sessions.save(status)
+    except SessionError as error:
+        return error
+    return None
+
+
+async def _before_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell the client, on whichever response leaves in the end; aiohttp drops the connection if this raises.
+
+    Except within the handler: for a response that it prepares itself (streams, websockets) sessions are saved here.
+    """
+    saving = request.get(_SAVING)
+    if saving is None or saving.sessions.exchange.is_started:
+        return
+
+    if not saving.is_saved:
+        try:
+            await saving.sessions.save(response.status)
+        except SessionError:
+            saving.is_saved = True
+            saving.unsent = response.headers
+            raise
+    saving.sessions.deliver(response_view(response.headers))
+
+
+def _refusal(error: SessionError, unsent: Mapping[str, str] | None) -> web.Response:
+    status = error_status(error)
+    if status == 409:
+        logger.info("a session was not saved: %s", error)
+    else:
+        logger.error("a session was not saved", exc_info=error)
+
+    answer = web.Response(status=status, text="Conflict" if status == 409 else "Internal Server Error")
+    if unsent is not None:
+        # the connection's writer has been set to this framing, and stays so
+        if "Transfer-Encoding" in unsent:
+            answer.enable_chunked_encoding()
+        if "Content-Encoding" in unsent:
+            answer.headers["Content-Encoding"] = unsent["Content-Encoding"]
+    return answer
+
+
+def _running(
+    store: AbstractAsyncContextManager[Any],  # Any: whatever entering gives
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def running(_: web.Application) -> AsyncIterator[None]:
+        async with store:
+            yield
+
+    return running

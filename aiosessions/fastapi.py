@@ -1,0 +1,51 @@
+"""For FastAPI: a session as a dependency, `Annotated[Session[AppData], Depends(session_of(store))]`.
+
+What saves it is `SessionMiddleware` of `aiosessions.asgi`.
+"""
+
+# FastAPI reads the annotations of callables at run time: no `from __future__ import annotations` here.
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fastapi import HTTPException
+from fastapi.requests import HTTPConnection
+
+from aiosessions._session import Session
+from aiosessions._store import Store
+
+__all__ = ["SessionOf", "session_of"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOf(Generic[T]):
+    """What `session_of` returns. Two of equal arguments are equal, so `dependency_overrides` finds either."""
+
+    store: Store[T]
+    name: str | None = None
+    user: bool = False
+
+    async def __call__(self, connection: HTTPConnection) -> Session[T]:
+        """The session of a request or a websocket.
+
+        Raises:
+            HTTPException: 401, where a user is asked for and none is bound.
+        """
+        session = await self.store.get(connection, self.name)
+        if self.user and not session.is_authenticated:
+            # a 401 must carry a challenge (RFC 9110 §11.6.1); there is no registered one for sessions
+            raise HTTPException(401, "Not authenticated", headers={"WWW-Authenticate": "Session"})
+
+        return session
+
+
+def session_of(store: Store[T], name: str | None = None, *, user: bool = False) -> SessionOf[T]:
+    """A dependency that gives a store's session, in handlers of requests and of websockets.
+
+    Args:
+        store: where it comes from.
+        name: the session's name; None: the store's own.
+        user: answer 401 unless a user is bound.
+    """
+    return SessionOf(store, name, user)

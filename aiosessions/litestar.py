@@ -1,0 +1,63 @@
+"""For Litestar: a plugin that gives handlers their sessions, and saves them.
+
+`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: Session[AppData])`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litestar import Request, Response
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.plugins import InitPlugin
+from litestar.types import Scope
+
+from aiosessions._errors import ConflictError
+from aiosessions._request_sessions import sessions_of_request
+from aiosessions._session import Session
+from aiosessions._store import Store
+from aiosessions.asgi import Connection, SessionMiddleware, openable
+
+__all__ = ["SessionPlugin"]
+
+
+class SessionPlugin(InitPlugin):
+    """Makes each store's session a dependency, saves sessions before each answer, opens and closes the stores.
+
+    A ConflictError that leaves a handler becomes a 409, unless the application has an exception handler for it.
+
+    Args:
+        stores: by the name of the handlers' parameter: `SessionPlugin(app=store)` for `app: Session[AppData]`, in
+            handlers of requests and of websockets.
+
+    Raises:
+        ConfigError: a store cannot be opened and closed.
+    """
+
+    __slots__ = ("_openable", "_stores")
+
+    def __init__(self, **stores: Store[Any]) -> None:  # Any: stores of any types
+        self._stores = stores
+        self._openable = [openable(store) for store in stores.values()]
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Called by Litestar."""
+        app_config.middleware.insert(0, DefineMiddleware(SessionMiddleware))  # the first is the outermost
+        app_config.exception_handlers.setdefault(ConflictError, _conflict)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open
+        app_config.lifespan.extend(self._openable)  # pyright: ignore[reportUnknownMemberType]  # as above
+        for name, store in self._stores.items():
+            app_config.dependencies[name] = Provide(_session_of(store))
+        return app_config
+
+
+def _session_of(store: Store[Any]) -> Callable[[Scope], Awaitable[Session[Any]]]:  # Any: stores of any types
+    async def session(scope: Scope) -> Session[Any]:  # Any: likewise
+        return await store.get(Connection(scope))
+
+    return session
+
+
+def _conflict(request: Request[Any, Any, Any], _: ConflictError) -> Response[str]:  # Any: the application's own types
+    sessions_of_request(request.scope).has_conflict = True
+    return Response("Conflict", status_code=409, media_type="text/plain")
