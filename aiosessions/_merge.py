@@ -6,6 +6,7 @@ parts of a document: conflicts are collected by name.
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, DecimalException
 from typing import Any, Generic, Literal, TypeVar, cast
@@ -162,24 +163,24 @@ def _combined(plan: Plan, base: object, ours: object, theirs: object, path: str,
     if plan.rule in (Merge.ATOMIC, Merge.RAISE) or plan.is_whole:
         return _ABSENT
 
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return _lists(plan, base, cast("list[object]", ours), cast("list[object]", theirs))
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        mine, stored = cast("dict[object, object]", ours), cast("dict[object, object]", theirs)
-        return _dicts(plan, base, mine, stored, path, clashes)
+    before = () if base is None or base is _ABSENT else (base,)
+    sides = (ours, theirs, *before)
+    if all(isinstance(side, list) for side in sides):
+        return _lists(plan, *cast("list[list[object]]", sides))
+    if all(isinstance(side, dict) for side in sides):
+        return _dicts(plan, cast("tuple[dict[object, object], ...]", sides), path, clashes)
     return _ABSENT
 
 
-def _lists(plan: Plan, base: object, ours: list[object], theirs: list[object]) -> object:
-    before = cast("list[object]", base) if isinstance(base, list) else []
+def _lists(plan: Plan, ours: list[object], theirs: list[object], base: Sequence[object] = ()) -> object:
     if plan.is_set or plan.rule is Merge.UNION:
-        return _union(before, ours, theirs)
-    size = len(before)
-    grew = _same(_OPEN, before, ours[:size]) and _same(_OPEN, before, theirs[:size])
+        return _union(base, ours, theirs)
+    size = len(base)
+    grew = _same(_OPEN, list(base), ours[:size]) and _same(_OPEN, list(base), theirs[:size])
     return theirs + ours[size:] if grew else _ABSENT
 
 
-def _union(base: list[object], ours: list[object], theirs: list[object]) -> list[object]:
+def _union(base: Sequence[object], ours: list[object], theirs: list[object]) -> list[object]:
     before = set(map(canonical, base))
     mine = {canonical(item): item for item in ours}
     others = {canonical(item): item for item in theirs}
@@ -187,14 +188,14 @@ def _union(base: list[object], ours: list[object], theirs: list[object]) -> list
     return kept + [item for key, item in mine.items() if key not in before and key not in others]
 
 
-def _dicts(
-    plan: Plan, base: object, ours: dict[object, object], theirs: dict[object, object], path: str, clashes: _Clashes
-) -> object:
-    inner = _member(plan, base, ours, theirs)
-    if inner is None or (inner.fields is not None and not isinstance(base, dict)):
-        return _ABSENT  # two kinds of things, or two new things
+def _dicts(plan: Plan, sides: tuple[dict[object, object], ...], path: str, clashes: _Clashes) -> object:
+    """The same for ours, theirs and, if there was one, the base."""
+    ours, theirs, *base = sides
+    inner = _member(plan, sides)
+    if inner is None or (inner.fields is not None and not base):
+        return _ABSENT  # objects of several classes, or two new ones
 
-    before = cast("dict[object, object]", base) if isinstance(base, dict) else {}
+    before = base[0] if base else {}
     result: dict[object, object] = {}
     for key in {**theirs, **ours}:
         left_out = inner.defaults.get(cast("str", key), _ABSENT)
@@ -211,7 +212,7 @@ def _carry(plan: Plan, base: object, ours: object, raw: object) -> object:
     documents = (base, ours, raw)
     if all(isinstance(side, dict) for side in documents):
         before, mine, stored = cast("tuple[dict[object, object], ...]", documents)
-        inner = _member(plan, before, mine, stored)
+        inner = _member(plan, (before, mine, stored))
         if inner is None:
             return mine
         carried = {key: _carry(_part(inner, key), before.get(key), item, stored.get(key)) for key, item in mine.items()}
@@ -241,11 +242,11 @@ def _carry_items(plan: Plan, base: list[object], ours: list[object], raw: list[o
     ]
 
 
-def _member(plan: Plan, *documents: object) -> Plan | None:
+def _member(plan: Plan, sides: Iterable[dict[object, object]]) -> Plan | None:
     """The plan of these dicts: in a union of tagged classes that of their class, None if they are of several."""
     if not plan.tagged:
         return plan
-    tags = {cast("Any", side).get(plan.tag_field) for side in documents if isinstance(side, dict)}  # Any: of any keys
+    tags = {side.get(plan.tag_field) for side in sides}
     return plan.tagged.get(tags.pop()) if len(tags) == 1 else None
 
 
