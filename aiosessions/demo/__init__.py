@@ -1,0 +1,49 @@
+"""A small shop to try the library with: `aiosessions demo`, and `aiosessions demo --check`."""
+
+import os
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+__all__ = ["main"]
+
+
+def main(*, check: bool = False, host: str = "127.0.0.1", port: int = 8000) -> int:
+    """Serve the shop, or visit it once and report.
+
+    Args:
+        check: bind a free port, visit the shop over real HTTP, print a transcript and end.
+        host: the address to listen on.
+        port: the port to listen on.
+
+    Returns:
+        The exit code: 0, or 1 if a step of the visit did not hold.
+
+    Raises:
+        ImportError: what the extra `demo` installs is missing.
+    """
+    try:
+        import httpx  # noqa: F401  # looked for here, so that the message names the extra
+        import multipart  # noqa: F401  # likewise
+        import starlette  # noqa: F401  # likewise
+        import uvicorn  # noqa: F401  # likewise
+    except ImportError as error:
+        raise ImportError(f'{error}: install it with `pip install "aiosessions[demo]"`') from error
+
+    if check:
+        from aiosessions.demo.check import check as visit
+
+        with tempfile.TemporaryDirectory() as folder:
+            return anyio.run(visit, Path(folder))
+
+    from aiosessions.demo.server import make_server
+
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "aiosessions-demo"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    print(f"the shop is at http://{host}:{port}, its sessions in {folder}; log in as ann with the password tea")
+    server = make_server(folder, host, port, lambda notes: print(notes.line(), file=sys.stderr))
+    anyio.run(partial(server.serve))
+    return 0
