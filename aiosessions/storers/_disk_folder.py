@@ -15,15 +15,25 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from typing import NamedTuple
 
 from aiosessions._storer import Record
 from aiosessions.storers._disk_file import HEAD_SIZE, TIMES_OFFSET, Stored, had_expired, pack, pack_times, parse
-from aiosessions.storers._disk_io import check_folder, digest, digests, lock_file, opened, read, try_lock, write
+from aiosessions.storers._disk_io import check_folder, contents, digest, digests, lock_file, opened, try_lock, write
 
-__all__ = ["SHARDS", "DiskFolder"]
+__all__ = ["DOUBT", "SHARDS", "DiskFolder", "Doubt"]
 
 SHARDS = 256
+
+
+class Doubt(Enum):
+    """A file that could not be read, that was read half way, that is damaged, or whose record has expired."""
+
+    DOUBT = auto()
+
+
+DOUBT = Doubt.DOUBT
 
 _GRACE = 60.0  # `clean` leaves what expired less than so many seconds ago (S10)
 _PAGE = 200  # files to look at in one go
@@ -58,6 +68,22 @@ class DiskFolder:
         self._is_open = True
 
     # One record
+
+    def glance(self, keys: Iterable[str]) -> list[Record | Doubt | None]:
+        """What can be read without waiting for anybody; DOUBT where `read` must look closer."""
+        self._ready()
+        return [self._glance(self._place(key)) for key in keys]
+
+    def _glance(self, place: "_Place") -> Record | Doubt | None:
+        try:
+            data = self._contents(place.path)
+        except OSError:
+            return DOUBT
+        if data is None:
+            return None
+
+        stored = parse(data)
+        return stored.record if stored is not None and stored.is_live(self._clock()) else DOUBT
 
     def read(self, key: str) -> Record | None:
         self._ready()
@@ -104,7 +130,7 @@ class DiskFolder:
                 return False
 
             with opened(place.path, os.O_RDWR) as file:
-                times = pack_times(read(file, HEAD_SIZE), seen_at=seen_at, expires_at=expires_at)
+                times = pack_times(os.read(file, HEAD_SIZE), seen_at=seen_at, expires_at=expires_at)
                 os.pwrite(file, times, TIMES_OFFSET)
                 if self._fsync:
                     os.fsync(file)
@@ -293,8 +319,7 @@ class DiskFolder:
 
     def _contents(self, path: str, size: int | None = None) -> bytes | None:
         try:
-            with opened(path, os.O_RDONLY) as file:
-                return read(file, size)
+            return contents(path, size)
         except FileNotFoundError:
             os.stat(self._records)  # a folder that has vanished is a failure, not a folder of nothing
             return None
@@ -309,7 +334,7 @@ class DiskFolder:
         return self._place_of(digest(key))
 
     def _place_of(self, name: str) -> "_Place":
-        return _Place(os.path.join(self._records, name[:2]), name)
+        return _Place(f"{self._records}/{name[:2]}", name)
 
     def _shard(self, shard: int) -> list["_Place"]:
         folder = os.path.join(self._records, f"{shard:02x}")
@@ -356,4 +381,4 @@ class _Place(NamedTuple):
 
     @property
     def path(self) -> str:
-        return os.path.join(self.folder, self.name)
+        return f"{self.folder}/{self.name}"

@@ -13,7 +13,7 @@ from aiosessions._errors import ConfigError
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
-__all__ = ["check_folder", "digest", "digests", "lock_file", "opened", "read", "try_lock", "write"]
+__all__ = ["check_folder", "contents", "digest", "digests", "lock_file", "opened", "try_lock", "write"]
 
 _CHUNK = 1 << 16
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -74,15 +74,20 @@ def try_lock(file: int) -> bool:
     return True
 
 
-def read(file: int, size: int | None = None) -> bytes:
+def contents(path: str, size: int | None = None) -> bytes:
     """What the file begins with, or all of it."""
-    if size is not None:
-        return os.read(file, size)
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        data = os.read(file, _CHUNK if size is None else size)
+        if size is not None or len(data) < _CHUNK:
+            return data
 
-    parts = [os.read(file, _CHUNK)]
-    while len(parts[-1]) == _CHUNK:
-        parts.append(os.read(file, _CHUNK))
-    return b"".join(parts)
+        parts = [data]
+        while parts[-1]:
+            parts.append(os.read(file, _CHUNK))
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def write(file: int, data: bytes) -> None:

@@ -1,10 +1,11 @@
 """Sessions in a folder: they survive a restart, and several processes of one machine may share them."""
 
 import asyncio
+import contextvars
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -13,7 +14,7 @@ from aiofiles.os import wrap
 
 from aiosessions._errors import ConfigError, StorerError
 from aiosessions._storer import Record
-from aiosessions.storers._disk_folder import SHARDS, DiskFolder
+from aiosessions.storers._disk_folder import DOUBT, SHARDS, DiskFolder, Doubt
 
 __all__ = ["DiskStorer"]
 
@@ -24,9 +25,10 @@ _T = TypeVar("_T")
 class DiskStorer:
     """Keeps one file per record in a folder of its own. For asyncio; needs POSIX file locks.
 
-    Each call is one hop to a worker thread and back, whatever it does to files there. Any number of processes may use
-    one folder. A record is written as a whole or not at all, also when the process is killed in the middle. A call that
-    is cancelled or runs out of time is carried out or not, and never by half: its thread ends on its own.
+    Any number of processes may use one folder. Each call is one hop to a worker thread and back, whatever it does to
+    files there, and all reads of one turn of the event loop share a hop. A record is written as a whole or not at all,
+    also when the process is killed in the middle. A call that is cancelled or runs out of time is carried out or not,
+    and never by half: its thread ends on its own.
 
     Args:
         path: the folder; made with mode 0700 if it is absent. It must be one's own, no link, and closed to others.
@@ -60,6 +62,7 @@ class DiskStorer:
         self._path = os.path.abspath(path)
         self._timeout = timeout.total_seconds()
         self._folder = DiskFolder(self._path, fsync=fsync, clock=clock, timeout=self._timeout)
+        self._reads: _Reads | None = None
 
     def __repr__(self) -> str:
         return f"<DiskStorer of {self._path}>"
@@ -77,7 +80,16 @@ class DiskStorer:
         """Nothing stays open between two calls."""
 
     async def read(self, key: str) -> Record | None:
-        return await self._hop(self._folder.read, key)
+        loop = asyncio.get_running_loop()
+        reads = self._reads
+        if reads is None or reads.loop is not loop:
+            reads = self._reads = _Reads(loop, self._read_together)
+        reads.keys.append(key)
+        index = len(reads.keys) - 1
+        found = (await asyncio.shield(reads.task))[index]  # shielded: a reader that is cancelled cancels no other
+        if found is DOUBT:
+            return await self._hop(self._folder.read, key)
+        return found
 
     async def create(self, key: str, record: Record) -> bool:
         return await self._hop(self._folder.create, key, record)
@@ -118,12 +130,31 @@ class DiskStorer:
             for key in keys:
                 yield key
 
+    async def _read_together(self, reads: "_Reads") -> "list[Record | Doubt | None]":
+        # This begins once every task that was ready has had its turn; who reads later reads with others.
+        if self._reads is reads:
+            self._reads = None
+        return await self._hop(self._folder.glance, reads.keys)
+
     async def _hop(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             async with asyncio.timeout(self._timeout):
                 return await _in_thread(partial(work, *args, **kwargs))
         except OSError as error:  # TimeoutError is one
             raise StorerError(f"the folder {self._path} failed: {error.strerror or 'it took too long'}") from error
+
+
+class _Reads:
+    """The reads of one turn of the event loop. Every reader awaits the one task."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        read_together: Callable[["_Reads"], Coroutine[None, None, list[Record | Doubt | None]]],
+    ) -> None:
+        self.loop = loop
+        self.keys: list[str] = []
+        self.task = loop.create_task(read_together(self), context=contextvars.Context())
 
 
 def _call(work: Callable[[], _T]) -> _T:
