@@ -1,0 +1,78 @@
+"""The shops of `examples/` are started and visited, and so is the demo."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiosessions.testing import Browser
+
+pytestmark = pytest.mark.anyio
+
+SHOPS = ["starlette", "fastapi", "litestar", "quart", "aiohttp"]
+_CSRF = re.compile(r'name="csrf" value="([^"]+)"')
+
+
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Frameworks decide; asyncio is what all of them run on."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=SHOPS)
+def shop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The shop's application, its carts in a folder."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent)
+    monkeypatch.setenv("STORE", f"disk:{tmp_path / 'sessions'}")
+    name = f"examples.{request.param}_shop"
+    sys.modules.pop(name, None)
+    module = importlib.import_module(name)
+    return module.make_app() if request.param == "aiohttp" else module.app
+
+
+async def submit(browser: Browser, path: str, **form: str) -> str:
+    """Fill in a form of the page, and follow where it leads."""
+    csrf = _CSRF.search((await browser.get("/")).text)
+    response = await browser.post(path, data={**form, **({"csrf": csrf[1]} if csrf else {})})
+    assert response.status == 303, response.text
+    return (await browser.get("/")).text
+
+
+async def test_a_visit_to_the_shop(shop: Any) -> None:
+    """R, V5, V7, F4: anonymous, cart, login with "remember me", a theme, a second device, logout."""
+    async with Browser(shop) as laptop:
+        assert "empty" in (await laptop.get("/")).text
+        assert list(laptop.cookies) == []
+        page = await submit(laptop, "/cart", product="tea")
+        assert "1 × tea" in page
+        assert "In your cart." in page
+        assert "In your cart." not in (await laptop.get("/")).text
+        assert "That did not work." in await submit(laptop, "/login", user="ann", password="wrong")
+        page = await submit(laptop, "/login", user="ann", password="tea", remember="on")
+        assert "Hello, ann" in page
+        assert "2 × tea" in await submit(laptop, "/cart", product="tea")
+        assert 'data-theme="dark"' in await submit(laptop, "/theme", theme="dark")
+        assert {cookie.name for cookie in laptop.cookies} == {"__Host-shop", "__Host-prefs"}
+        assert (await laptop.post("/logout", data={"csrf": "forged"})).status == 403
+
+        phone = laptop.another()
+        assert "Hello, ann" in await submit(phone, "/login", user="ann", password="tea")
+        assert "Logged out 1 others." in await submit(laptop, "/logout-others")
+        assert "log in" in (await phone.get("/")).text
+        assert "log in" in await submit(laptop, "/logout")
+        assert {cookie.name for cookie in laptop.cookies} == {"__Host-prefs"}
+
+
+def test_the_demo_visits_itself() -> None:
+    """README's `## Try it`: exit 0 only if every step held."""
+    done = subprocess.run(
+        [sys.executable, "-m", "aiosessions", "demo", "--check"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": ok") == 10
+    assert "everything held" in done.stdout
