@@ -1,6 +1,7 @@
 """What RedisStorer asks of redis-py: commands and scripts, one round trip each, bounded in time, for each client."""
 
 import logging
+import math
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, cast
@@ -29,6 +30,10 @@ __all__ = ["Call", "Client", "RedisServer"]
 _log = logging.getLogger("aiosessions.storers.redis")
 
 Client = Redis | RedisCluster
+
+# The last three come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
+# another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
+_DRIVER_ERRORS = (RedisError, RedisClusterException, OSError, AttributeError, LookupError, RuntimeError)
 
 _Argument = bytes | str | int | float
 _Command = Sequence[_Argument]
@@ -111,7 +116,7 @@ class RedisServer:
             raise StorerError(f"{self.where} refuses the user name or password") from error
         except TimeoutError as error:
             raise StorerError(f"{self.where} has not answered within {self._timeout:g} s") from error
-        except (RedisError, RedisClusterException, OSError) as error:
+        except _DRIVER_ERRORS as error:
             raise StorerError(f"{self.where} failed: {type(error).__name__}") from error
 
     async def inspect(self) -> None:
@@ -201,7 +206,8 @@ class RedisServer:
             for command in commands:
                 pipeline.execute_command(*command)
             for node in self._nodes_of(commands) if replicas else ():
-                pipeline.execute_command("WAIT", replicas, int(self._timeout * 800), **node)
+                # Half the time, in milliseconds, so that the answer is here before ours is up.
+                pipeline.execute_command("WAIT", replicas, math.ceil(self._timeout * 500), **node)
             # Errors come as answers: the driver would raise them with the command's arguments in the text.
             # What is redirected has its WAIT at the wrong node: with replicas it comes as an error as well.
             options = {"allow_redirections": not replicas} if self.is_cluster else {}
