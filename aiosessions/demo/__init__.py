@@ -27,7 +27,7 @@ def main(*, check: bool = False, host: str = "127.0.0.1", port: int = 8000) -> i
     """
     try:
         import httpx  # noqa: F401  # looked for here, so that the message names the extra
-        import multipart  # noqa: F401  # likewise
+        import python_multipart  # noqa: F401  # likewise
         import starlette  # noqa: F401  # likewise
         import uvicorn  # noqa: F401  # likewise
     except ImportError as error:
