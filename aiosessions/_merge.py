@@ -127,7 +127,7 @@ class Merger(Generic[T]):
             return _ABSENT
 
     def _known(self, data: bytes) -> object:
-        """What T knows of a document, in our own spelling, defaults filled in."""
+        """What T knows of a document, in our own spelling."""
         return self._codec.to_tree(self._codec.decode(data))
 
     def _complete(self, base: object, ours: object, stored: bytes) -> object:

@@ -20,6 +20,7 @@ __all__ = ["Merge", "Plan", "plan_of"]
 C = TypeVar("C")
 
 _MARK = "__aiosessions_merge__"
+_DEEPEST = "[...]" * 8  # containers in containers: a recursive alias (`type J = list[J]`) has no other end
 _NUMBERS = frozenset({int, float, Decimal})
 _MOMENTS = frozenset({dt.datetime, dt.date, dt.timedelta})
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -96,6 +97,8 @@ class _Planner:
         self._classes: dict[object, Plan] = {}
 
     def plan(self, hint: Any, variables: Mapping[object, object], path: str) -> Plan:  # Any: any type form
+        if path.endswith(_DEEPEST):
+            return Plan()
         hint, rule = _unwrapped(_filled(hint, variables))
         plan = self._of(hint, path)
         rule = rule or plan.rule

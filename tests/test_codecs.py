@@ -68,6 +68,17 @@ class Uncomparable:
     tags: frozenset[str] = frozenset()
 
 
+@attrs.define(eq=False)
+class UncomparableAttrs:
+    n: int = 0
+    inner: "UncomparableStruct | None" = None
+
+
+class UncomparableStruct(msgspec.Struct, eq=False):
+    n: float = 0
+    words: dict[str, str] = {}
+
+
 @attrs.define
 class Attrs:
     n: int = 0
@@ -196,6 +207,25 @@ def test_a_pydantic_model_comes_out_as_it_went_in_under_its_fields_names() -> No
     assert saved(codec, value) == value
     assert codec.from_tree(codec.to_tree(value)) == value
     assert b'"n":2' in codec.encode(value)
+
+
+def test_classes_without_equality_are_compared_by_their_fields(
+    codec_of: Callable[[Any], CheckedCodec[Any]],
+) -> None:
+    """V1, V3, V9: and an int in a float field is a float that was written short."""
+    codec = codec_of(UncomparableAttrs)
+    value = UncomparableAttrs(1, UncomparableStruct(2, {"a": "b"}))
+
+    back = saved(codec, value)
+
+    assert (back.n, back.inner.n, back.inner.words) == (1, 2.0, {"a": "b"})
+    assert codec.unchanged(codec.encode(value), back, b"")
+    back.inner.words["a"] = "c"
+    assert not codec.unchanged(codec.encode(value), back, b"")
+    for key in ("b", "c"):
+        value.inner = UncomparableStruct(1, {key: cast("str", uuid.uuid4())})
+        with pytest.raises(EncodeError, match=rf"\$\.inner\.words\.{key}`: `UUID`"):
+            saved(codec, value)
 
 
 def test_a_time_in_the_hour_that_a_clock_change_repeats_can_be_saved(
@@ -329,7 +359,7 @@ DAMAGED = [b"", b"[" * 100_000, b"\xff", b"{", b"null", b'"\xff"', b"\xc1", b"\x
 
 
 @pytest.mark.parametrize("data", DAMAGED)
-@pytest.mark.parametrize("kind", [App, Model, dict[str, list[Any]], set[str]])
+@pytest.mark.parametrize("kind", [App, Model, dict[str, list[Any]], set[str], list[Any]])
 def test_bytes_that_are_no_document_are_a_decode_error(
     codec_of: Callable[[Any], CheckedCodec[Any]], kind: Any, data: bytes
 ) -> None:
@@ -528,6 +558,7 @@ class HoldsModel:
         (HoldsModel, "$.model"),
         (complex, "$"),
         (dict[str, Unknown], "$[...]"),
+        (dict[str, Item | Slotted], "$"),
     ],
 )
 def test_a_type_that_cannot_work_is_a_config_error_that_names_the_field_and_the_fix(

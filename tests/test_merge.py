@@ -3,12 +3,13 @@
 import dataclasses
 import datetime as dt
 import decimal
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, NamedTuple, TypedDict, TypeVar, cast
+from typing import Annotated, Any, Generic, NamedTuple, NewType, NotRequired, Required, TypedDict, TypeVar, cast
 
 import attrs
 import msgspec
@@ -104,6 +105,7 @@ class Zoo(msgspec.Struct):
     pet: Cat | Dog | None = None
     pets: list[Cat | Dog] = []
     row: Row = Row()
+    spare: Row | None = None
     point: Point = Point()
     limited: Annotated[list[int], msgspec.Meta(max_length=2)] = []
 
@@ -242,6 +244,25 @@ def test_what_no_rule_settles_is_ours_and_told_or_raised_or_overwritten(
     assert getattr(over.value, name) == expected
 
 
+def test_the_order_in_which_a_set_iterates_is_no_change_of_the_item_that_holds_it(
+    merged: Callable[..., Merged[App]],
+) -> None:
+    """F3, V3: lists of items with sets grow side by side."""
+    marks = {chr(97 + n) for n in range(20)}
+    roomy = {*marks, *map(str, range(10_000))}
+    roomy.difference_update(map(str, range(10_000)))
+    assert list(marks) != list(roomy)
+
+    result = merged(
+        App(cart=[Item(marks=marks)]),
+        {"cart": [Item(marks=roomy), Item("o")]},
+        {"cart": [Item(marks=marks), Item("t")]},
+    )
+
+    assert result.value.cart == [Item(marks=marks), Item("t"), Item("o")]
+    assert result.conflicts == ()
+
+
 def test_raise_is_a_conflict_error_whatever_the_store_says_and_names_the_field(
     merged: Callable[..., Merged[App]],
 ) -> None:
@@ -309,6 +330,37 @@ def test_every_kind_of_class_is_taken_apart_by_its_fields() -> None:
     assert merged.value == Root({"a": 2, "b": 1})
 
 
+Count = NewType("Count", int)
+
+
+@dataclass
+class Either:
+    part: Prefs | list[int] | None = None
+    words: dict[str, set[str]] | str = ""
+    count: Annotated[Count, Merge.ADD] = Count(0)
+
+
+class Partly(TypedDict):
+    n: Required[Annotated[int, Merge.ADD]]
+    tags: NotRequired[set[str]]
+
+
+def test_unions_new_types_and_required_keys_are_seen_through() -> None:
+    """F3: the marker and the type are found under what is wrapped around them."""
+    both = merge_of(
+        Either, Either(Prefs()), Either(Prefs("o"), count=Count(1)), Either(Prefs(lang="t"), count=Count(1))
+    )
+    assert both.value == Either(Prefs("o", "t"), count=Count(2))
+    lists = merge_of(Either, Either([]), Either([1], {"a": {"o"}}), Either([2], {"a": {"t"}}), on_conflict="merge")
+    assert (lists.value, lists.conflicts) == (Either([2, 1], {"a": {"o"}}), ("words",))
+    sets = merge_of(
+        Either, Either(words={"a": {"x", "y"}}), Either(words={"a": {"x"}}), Either(words={"a": {"y", "z"}})
+    )
+    assert sets.value.words == {"a": {"z"}}
+    keys = merge_of(Partly, Partly(n=1), Partly(n=2, tags={"o"}), Partly(n=3, tags={"t"}))
+    assert keys.value == Partly(n=4, tags={"o", "t"})
+
+
 def test_a_union_is_taken_apart_only_if_all_three_are_of_one_class() -> None:
     """F3: never half a cat and half a dog; array-like structs and named tuples are wholes."""
     both = merge_of(Zoo, Zoo(Cat()), Zoo(Cat(8)), Zoo(Cat(8, ["Tom"])))
@@ -317,11 +369,20 @@ def test_a_union_is_taken_apart_only_if_all_three_are_of_one_class() -> None:
     other = merge_of(Zoo, Zoo(Cat(colour="a")), Zoo(Cat(8, colour="b")), Zoo(Dog(colour="c")))
     assert (other.value, other.conflicts) == (Zoo(Cat(8, colour="b")), ("pet",))
 
+    class Home(pydantic.BaseModel):
+        owner: Money | Model | Root | None = None
+
+    homes = (Home(owner=Model(theNumber=n)) for n in (0, 1, 2))
+    whole = merge_of(Home, *homes)
+    assert (whole.value, whole.conflicts) == (Home(owner=Model(theNumber=1)), ("owner",))
+
     new = merge_of(Zoo, Zoo(), Zoo(Cat(8)), Zoo(Cat(7, ["Tom"])))
     assert (new.value, new.conflicts) == (Zoo(Cat(8)), ("pet",))
 
     whole = merge_of(Zoo, Zoo(), Zoo(row=Row(1, 0), point=Point(1, 0)), Zoo(row=Row(0, 1), point=Point(0, 1)))
     assert (whole.value, whole.conflicts) == (Zoo(row=Row(1, 0), point=Point(1, 0)), ("row", "point"))
+    spare = merge_of(Zoo, Zoo(), Zoo(spare=Row(1, 0)), Zoo(spare=Row(0, 1)))
+    assert (spare.value, spare.conflicts) == (Zoo(spare=Row(1, 0)), ("spare",))
 
 
 def test_a_field_left_out_of_a_document_counts_with_its_default() -> None:
@@ -493,8 +554,32 @@ def test_the_fields_of_one_class_are_not_carried_to_another_of_a_union() -> None
 
     assert b"fur" not in dog
     assert b"barks" not in dog
+    odd = MessagePackCodec(list[dict[int | str, Prefs]])
+    mixed = odd.dump([{1: {"theme": "a", "font": 1}, "1": {}}])
+    assert b"font" in Merger(odd).carry_unknown(mixed, odd.encode(odd.decode(mixed)))
+    grown = odd.encode([*odd.decode(mixed), {}, {}])
+    assert b"font" in Merger(odd).carry_unknown(mixed, grown)
     assert b'"fur":1' in cat
     assert cat.count(b"barks") == 1
+
+
+def test_a_list_that_decoding_shortens_and_containers_too_deep_for_a_plan_carry_nothing() -> None:
+    """V2: better lost than at the wrong item."""
+
+    class Short(pydantic.BaseModel):
+        items: list[Prefs] = []
+
+        @pydantic.field_validator("items")
+        @classmethod
+        def one(cls, items: list[Prefs]) -> list[Prefs]:
+            return items[:1]
+
+    short = PydanticCodec(Short)
+    stored = b'{"items":[{"theme":"a","font":1},{"theme":"b","font":2}]}'
+    assert b"font" not in Merger(short).carry_unknown(stored, short.encode(short.decode(stored)))
+    deep = JSONCodec(list[list[list[list[list[list[list[list[list[Prefs]]]]]]]]])
+    nested = b"[" * 9 + b'{"font":1}' + b"]" * 9
+    assert b"font" not in Merger(deep).carry_unknown(nested, deep.encode(deep.decode(nested)))
 
 
 def test_nothing_is_carried_where_nothing_is_unknown() -> None:
@@ -531,11 +616,30 @@ def test_a_codec_of_ones_own_merges_by_its_trees() -> None:
         def from_tree(self, tree: object) -> Attrs:
             return Attrs(**cast("dict[str, Any]", tree))
 
+    @dataclass
+    class Lost:
+        n: "Nowhere" = 0  # type: ignore[name-defined]  # pyright: ignore[reportUndefinedVariable]  # noqa: F821 (the point)
+
     own: Codec[Attrs] = Own()
     merger = Merger(codec_for(Attrs, json=True, codec=own))
 
     assert merger.merge(b"1;", b"2;", b"2;t") == Merged(b"3;t", Attrs(3, "t"), ())
     assert merger.carry_unknown(b"1;", b"2;") == b"2;"
+    assert Merger(codec_for(Item, json=True, codec=cast("Codec[Item]", own))).carry_unknown(b"1;", b"2;") == b"2;"
+    lost = Merger(codec_for(Lost, json=True, codec=cast("Codec[Lost]", own)))
+    assert lost.merge(b"1;", b"2;", b"1;t").data == b"2;t"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type` is a statement of Python 3.12")
+def test_a_type_that_holds_itself_has_a_plan() -> None:
+    """F3: recursive classes and aliases."""
+    scope: dict[str, Any] = {}
+    exec("type J = dict[str, J] | list[J] | int", scope)
+    model = pydantic.create_model("Recursive", j=(scope["J"], 0))
+
+    result = merge_of(model, model(j={"a": [1]}), model(j={"a": [1, 2]}), model(j={"a": [1, 3], "b": 1}))
+
+    assert result.value == model(j={"a": [1, 3, 2], "b": 1})
 
 
 # Laws
