@@ -210,6 +210,7 @@ class DiskFolder:
 
     def listed(self, owner: str) -> list[list[str]]:
         self._ready()
+        os.stat(self._owners)  # a folder that has vanished is a failure, not a user without sessions
         names = digests(self._owner_folder(owner))
         return [names[start : start + _PAGE] for start in range(0, len(names), _PAGE)]
 

@@ -1,21 +1,40 @@
 """DiskStorer: the storer suites, and what files and several processes add to them."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from aiosessions._errors import ConfigError, StorerError
+from aiosessions._storer import Record
+from aiosessions._tokens import new_version
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     Clock,
     ListableSuite,
+    MovableClock,
     OpenableSuite,
     StorerSuite,
     UserIndexedSuite,
+    collected,
 )
 from tests.conftest import ASYNCIO, UVLOOP
+from tests.storers.disk_processes import INCREMENTS, KEYS, numbered
 
 pytestmark = pytest.mark.anyio
 
@@ -36,3 +55,563 @@ class TestDiskStorer(StorerSuite, CleanableSuite, UserIndexedSuite, ListableSuit
     @pytest.fixture
     async def neighbour(self, tmp_path: Path, clock: Clock) -> DiskStorer:
         return DiskStorer(tmp_path / "neighbour", clock=clock.now)
+
+
+class TestDiskStorerThatWaitsForTheDisk(StorerSuite):
+    """S12: with fsync=True nothing else changes."""
+
+    cancellations = 20
+
+    @pytest.fixture
+    async def storer(self, tmp_path: Path, clock: Clock) -> DiskStorer:
+        return DiskStorer(tmp_path / "sessions", clock=clock.now, fsync=True)
+
+    @pytest.fixture
+    async def neighbour(self, tmp_path: Path, clock: Clock) -> DiskStorer:
+        return DiskStorer(tmp_path / "neighbour", clock=clock.now, fsync=True)
+
+
+def record(clock: Clock, *, owner: str | None = None, lives: float | None = 3600.0) -> Record:
+    now = clock.now()
+    return Record(b"value", b"meta", owner, now, now, None if lives is None else now + lives, new_version())
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "sessions"
+
+
+@pytest.fixture
+def storer(folder: Path, clock: MovableClock) -> DiskStorer:
+    return DiskStorer(folder, clock=clock.now, timeout=timedelta(seconds=2))
+
+
+def files(folder: Path, within: str = "records") -> list[Path]:
+    """What is there but the locks."""
+    return [path for path in sorted((folder / within).rglob("*")) if path.is_file() and path.name != ".lock"]
+
+
+def everything(folder: Path) -> list[Path]:
+    return list(folder.rglob("*"))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None, None, None]:
+    """As another process would hold it: a lock of another opening of the file excludes ours."""
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def vanished(folder: Path) -> Generator[None, None, None]:
+    """As when a volume is not there, but its mount point is."""
+    away = folder.with_name("away")
+    folder.rename(away)
+    folder.mkdir(0o700)
+    yield
+    shutil.rmtree(folder)
+    away.rename(folder)
+
+
+# The folder is S11
+
+
+async def test_no_file_is_outside_and_none_is_open_to_others(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S11: files 0600, folders 0700, whatever the umask; nothing beside the folder; no key or owner in a name."""
+    before = os.umask(0)
+    try:
+        for key in ("../../up", "/etc/x", "secret"):
+            await storer.create(key, record(clock, owner="../owner"))
+        await storer.clean()
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(folder.parent): path.stat().st_mode for path in everything(folder.parent)}
+    assert {path.parts[0] for path in modes} == {"sessions"}
+    for path, mode in modes.items():
+        assert mode in (stat.S_IFDIR | 0o700, stat.S_IFREG | 0o600), path
+        assert not {"up", "secret", "owner"} & set(path.parts)
+
+
+async def test_open_makes_the_folder_and_what_it_lies_in(tmp_path: Path) -> None:
+    """S16: and a second opening finds it fit."""
+    storer = DiskStorer(tmp_path / "var" / "lib" / "sessions")
+    await storer.open()
+    await storer.open()
+    assert await storer.create("k", record(MovableClock(time.time())))
+
+
+def _link(folder: Path) -> None:
+    other = folder.with_name("other")
+    other.mkdir(0o700)
+    folder.symlink_to(other)
+
+
+def _dangling_link(folder: Path) -> None:
+    folder.symlink_to(folder.with_name("nowhere"))
+
+
+def _file(folder: Path) -> None:
+    folder.write_text("")
+
+
+def _open_to_a_group(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o750)
+
+
+def _open_inside(folder: Path) -> None:
+    folder.mkdir(0o700)
+    (folder / "records").mkdir()
+    (folder / "records").chmod(0o701)
+
+
+def _of_another(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    folder.mkdir(0o700)
+    os.chown(folder, 12345, -1)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_link, "is a link"),
+        (_dangling_link, "is a link"),
+        (_file, "is no folder"),
+        (_open_to_a_group, "chmod 700"),
+        (_open_inside, "chmod 700"),
+        (_of_another, "belongs to another user"),
+    ],
+)
+async def test_a_folder_that_is_unfit_is_refused(
+    storer: DiskStorer, folder: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    """S11: by open, and by the first call where nobody opened it; the message names the folder."""
+    make(folder)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        await storer.open()
+    assert str(folder) in str(caught.value)
+    with pytest.raises(ConfigError, match=reason):
+        await storer.read("k")
+
+
+async def test_a_folder_that_cannot_be_made_is_a_storer_error(tmp_path: Path) -> None:
+    """S13."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorerError) as caught:
+        await DiskStorer(tmp_path / "file" / "sessions").open()
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_arguments_that_cannot_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F10."""
+    with pytest.raises(ConfigError, match="path="):
+        DiskStorer("")
+    with pytest.raises(ConfigError, match="timeout="):
+        DiskStorer(tmp_path, timeout=timedelta(0))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ConfigError, match="Windows"):
+        DiskStorer(tmp_path)
+
+
+async def test_two_storers_of_one_folder_are_one(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S5, S17."""
+    other = DiskStorer(folder, clock=clock.now)
+    first = record(clock)
+    await storer.create("k", first)
+    assert await other.read("k") == first
+    assert await other.create("k", record(clock)) is False
+    assert await other.delete("k")
+    assert await storer.read("k") is None
+
+
+# Damage is S12
+
+
+async def test_a_file_that_is_cut_short_counts_as_absent(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S12: at every length; and one that is longer than it says."""
+    await storer.create("k", record(clock, owner="ann"))
+    (path,) = files(folder)
+    whole = path.read_bytes()
+    for broken in (*(whole[:size] for size in range(len(whole))), whole + b"x"):
+        path.write_bytes(broken)
+        assert await storer.read("k") is None, len(broken)
+
+
+async def test_a_file_with_any_byte_changed_counts_as_absent(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S12."""
+    await storer.create("k", record(clock, owner="ann"))
+    (path,) = files(folder)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert await storer.read("k") is None, position
+    path.write_bytes(whole)
+    assert await storer.read("k") is not None
+
+
+async def test_a_damaged_file_blocks_nothing_and_is_cleaned(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S12: absent for every call, no obstacle to create, gone after clean."""
+    first = record(clock, owner="ann")
+    await storer.create("k", first)
+    (path,) = files(folder)
+    path.write_bytes(b"damaged")
+    assert await storer.replace("k", record(clock), version=first.version) is False
+    assert await storer.touch("k", seen_at=clock.now(), expires_at=None) is False
+    assert await storer.delete("k") is False
+    assert await collected(storer.keys()) == set()
+    assert await storer.list_by_owner("ann") == []
+    assert await storer.delete_by_owner("ann") == 0
+    again = record(clock, owner="ann")
+    assert await storer.create("k", again)
+    assert await storer.list_by_owner("ann") == [("k", again)]
+
+    path.write_bytes(b"")
+    assert await storer.clean() == 0
+    assert files(folder) == []
+
+
+async def test_clean_removes_what_a_dead_writer_left_and_nothing_that_is_not_ours(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S12: half a write; but a file of a later format stays, and one that somebody else put there."""
+    await storer.create("k", record(clock))
+    (path,) = files(folder)
+    unfinished = path.with_name(".writing")
+    unfinished.write_bytes(path.read_bytes()[:50])
+    later = path.with_name("0" * 64)
+    later.write_bytes(b"aiosess\x02 and what comes then")
+    notes = path.with_name("README")
+    notes.write_text("do not touch")
+    assert await collected(storer.keys()) == {"k"}
+    assert await storer.clean() == 0
+    assert files(folder) == sorted([path, later, notes])
+
+
+async def test_touch_writes_in_place(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S7: the file stays the file, and but for 20 bytes what it was."""
+    await storer.create("k", record(clock))
+    (path,) = files(folder)
+    inode, before = path.stat().st_ino, path.read_bytes()
+    await storer.touch("k", seen_at=clock.now() + 1, expires_at=clock.now() + 7200)
+    after = path.read_bytes()
+    changed = [position for position, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert path.stat().st_ino == inode
+    assert changed
+    assert max(changed) - min(changed) < 20
+
+
+# The user index is S15
+
+
+async def test_stale_index_entries_heal_but_no_young_one(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S15: an entry whose record is gone or another's stays until it is older than twice the time-out."""
+    await storer.create("gone", record(clock, owner="ann"))
+    await storer.create("moved", record(clock, owner="ann"))
+    await storer.create("live", record(clock, owner="ann"))
+    entries = files(folder, "owners")
+    assert len(entries) == 3
+    owner_folder = entries[0].parent
+    kept = {path.name: path.read_bytes() for path in entries}
+
+    await storer.delete("gone")
+    moved = await storer.read("moved")
+    assert moved is not None
+    await storer.replace("moved", record(clock, owner="bob"), version=moved.version)
+    for name, content in kept.items():
+        (owner_folder / name).write_bytes(content)  # as a process leaves it that dies before it takes the entry away
+
+    assert [key for key, _ in await storer.list_by_owner("ann")] == ["live"]
+    assert len(list(owner_folder.iterdir())) == 3, "entries that are young must stay"
+    long_ago = time.time() - 5  # the time-out is 2 s
+    for path in owner_folder.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    assert [key for key, _ in await storer.list_by_owner("ann")] == ["live"]
+    assert len(list(owner_folder.iterdir())) == 1
+    assert [key for key, _ in await storer.list_by_owner("bob")] == ["moved"]
+
+
+async def test_clean_heals_the_index_of_owners_that_nobody_asks_for(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S15, S10."""
+    await storer.create("k", record(clock, owner="ann"))
+    await storer.create("live", record(clock, owner="bob"))
+    for path in files(folder):
+        if b"ann" in path.read_bytes():
+            path.unlink()
+    await storer.clean()
+    assert len(files(folder, "owners")) == 2, "an entry that is young must stay"
+    long_ago = time.time() - 5
+    for path in files(folder, "owners"):
+        os.utime(path, (long_ago, long_ago))
+    await storer.clean()
+    assert len(files(folder, "owners")) == 1
+    assert len([path for path in (folder / "owners").glob("*/*") if path.is_dir()]) == 1
+
+
+async def test_nothing_stays_of_sessions_that_ended(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S8, S10, S15: neither record nor index entry nor owner's folder, whichever way they ended."""
+    for key, lives in (("deleted", 60.0), ("expired", 60.0), ("logged out", 60.0), ("noticed", 60.0)):
+        await storer.create(key, record(clock, owner=f"owner of {key}", lives=lives))
+    await storer.delete("deleted")
+    await storer.delete_by_owner("owner of logged out")
+    await clock.advance(200)
+    assert await storer.read("noticed") is None
+    assert await storer.clean() == 1
+    assert files(folder) == []
+    assert list((folder / "owners").glob("*/*")) == []
+
+
+# Time, failures and other processes
+
+
+async def test_a_clock_that_jumps_back_revives_nothing(storer: DiskStorer, clock: MovableClock) -> None:
+    """X5: what was once seen expired is gone."""
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: storer.read("k"),
+        lambda: storer.touch("k", seen_at=clock.now(), expires_at=None),
+        lambda: storer.delete("k"),
+        lambda: storer.replace("k", record(clock), version=0),
+        lambda: storer.delete_by_owner("ann"),
+    ]
+    for call in calls:
+        await storer.create("k", record(clock, owner="ann", lives=60.0))
+        await clock.advance(60)
+        await call()
+        await clock.advance(-60)
+        assert await storer.read("k") is None
+
+
+def all_calls(storer: DiskStorer, clock: Clock) -> dict[str, Callable[[], Awaitable[object]]]:
+    return {
+        "read": lambda: storer.read("k"),
+        "create": lambda: storer.create("k", record(clock, owner="ann")),
+        "replace": lambda: storer.replace("k", record(clock), version=1),
+        "touch": lambda: storer.touch("k", seen_at=clock.now(), expires_at=None),
+        "delete": lambda: storer.delete("k"),
+        "clean": storer.clean,
+        "list_by_owner": lambda: storer.list_by_owner("ann"),
+        "delete_by_owner": lambda: storer.delete_by_owner("ann"),
+        "keys": lambda: collected(storer.keys()),
+    }
+
+
+CALLS = list(all_calls(DiskStorer("."), MovableClock()))
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_folder_that_vanishes_is_a_failure_and_no_logout(
+    storer: DiskStorer, folder: Path, clock: MovableClock, name: str
+) -> None:
+    """S13: for every method; nothing is written where a volume was; after it is back all is well."""
+    first = record(clock, owner="ann")
+    await storer.create("k", first)
+    with vanished(folder):
+        with pytest.raises(StorerError) as caught:
+            await all_calls(storer, clock)[name]()
+        assert isinstance(caught.value.__cause__, OSError)
+        assert {path.name for path in files(folder, "")} <= {".cleaning"}
+    assert await storer.read("k") == first
+
+
+async def test_a_file_that_cannot_be_read_is_a_failure(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S13: and the reads that shared its hop get their answers."""
+    good, bad = record(clock), record(clock)
+    await storer.create("bad", bad)
+    (path,) = files(folder)
+    path.unlink()
+    path.mkdir()
+    await storer.create("good", good)
+    answers: dict[str, object] = {}
+
+    async def read(key: str) -> None:
+        try:
+            answers[key] = await storer.read(key)
+        except StorerError as error:
+            answers[key] = error
+
+    async with anyio.create_task_group() as group:
+        for key in ("good", "bad", "absent"):
+            group.start_soon(read, key)
+    assert answers["good"] == good
+    assert answers["absent"] is None
+    assert isinstance(answers["bad"], StorerError)
+    assert isinstance(answers["bad"].__cause__, IsADirectoryError)
+
+
+async def test_a_disk_that_is_full_is_a_failure_that_keeps_the_old_record(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S12, S13: half a record leaves nothing behind."""
+    first = record(clock)
+    await storer.create("k", first)
+    large = Record(b"x" * 200_000, b"", None, 0.0, 0.0, None, new_version())
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorerError) as caught:
+            await storer.replace("k", large, version=first.version)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert await storer.read("k") == first
+    assert len(files(folder)) == 1
+
+
+async def test_a_writer_that_hangs_is_waited_for_no_longer_than_the_time_out(folder: Path, clock: MovableClock) -> None:
+    """S13: readers never wait for it, and once it lets go the same storer works."""
+    storer = DiskStorer(folder, clock=clock.now, timeout=timedelta(milliseconds=100))
+    first = record(clock, owner="ann")
+    await storer.create("k", first)
+    (path,) = files(folder)
+    with locked(path.with_name(".lock")):
+        for name in ("create", "replace", "touch", "delete", "delete_by_owner"):
+            with pytest.raises(StorerError) as caught:
+                await all_calls(storer, clock)[name]()
+            assert isinstance(caught.value.__cause__, TimeoutError)
+        assert await storer.read("k") == first
+    assert await storer.create("another", record(clock))
+    assert await storer.delete("another")
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_leaves_no_lock(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S14."""
+    first = record(clock)
+    await storer.create("k", first)
+    (path,) = files(folder)
+    with locked(path.with_name(".lock")):
+        for name in ("create", "touch", "delete"):
+            with anyio.move_on_after(0.01) as scope:
+                await all_calls(storer, clock)[name]()
+            assert scope.cancelled_caught
+    await storer.touch("k", seen_at=clock.now(), expires_at=None)  # a StorerError if the lock were still held
+
+
+async def test_a_reader_that_is_cancelled_cancels_no_other(storer: DiskStorer, clock: MovableClock) -> None:
+    """S14: though they share a hop."""
+    first = record(clock)
+    await storer.create("k", first)
+    answers: list[object] = []
+
+    async def read() -> None:
+        answers.append(await storer.read("k"))
+
+    async def cancelled(scope: anyio.CancelScope) -> None:
+        with scope:
+            await read()
+
+    async with anyio.create_task_group() as group:
+        scopes = [anyio.CancelScope() for _ in range(3)]
+        group.start_soon(cancelled, scopes[0])
+        group.start_soon(read)
+        group.start_soon(cancelled, scopes[1])
+        group.start_soon(read)
+        group.start_soon(cancelled, scopes[2])
+        await asyncio.sleep(0)
+        for scope in scopes:
+            scope.cancel()
+    assert answers == [first, first]
+
+
+def test_a_storer_serves_one_event_loop_after_another(storer: DiskStorer, clock: MovableClock) -> None:
+    """S14: also when the first ended in the middle of a read."""
+    first = record(clock)
+
+    async def begin() -> None:
+        await storer.create("k", first)
+        reading = asyncio.ensure_future(storer.read("k"))
+        await asyncio.sleep(0)
+        reading.cancel()
+
+    async def read() -> Record | None:
+        return await storer.read("k")
+
+    asyncio.run(begin())
+    assert asyncio.run(read()) == first
+
+
+async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """X6: the others find nothing to do."""
+    await storer.create("k", record(clock, lives=60.0))
+    await storer.clean()
+    await clock.advance(200)
+    with locked(folder / ".cleaning"):
+        assert await storer.clean() == 0
+    assert await storer.clean() == 1
+
+
+def run_processes(folder: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "-W", "error", "-m", "tests.storers.disk_processes", str(folder), *arguments]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_killing_a_writer_200_times_tears_and_loses_nothing(folder: Path) -> None:
+    """S12: each record is whole and no older than what was confirmed, old ones stay, leftovers are cleaned."""
+
+    async def prepare() -> None:
+        storer = DiskStorer(folder)
+        for number in range(20):
+            assert await storer.create(f"old{number}", numbered(number))
+
+    async def check(confirmed: list[dict[str, str]]) -> None:
+        storer = DiskStorer(folder)
+        assert len(confirmed) == 200
+        for key in KEYS:
+            record = await storer.read(key)
+            assert record is not None, f"{key} is lost"
+            number = int(record.meta)
+            assert record.value == numbered(number).value, f"{key} is torn"
+            latest = max(int(last[key]) for last in confirmed if key in last)
+            assert number >= latest, f"{key} is at {number}, and {latest} was confirmed"
+            assert key in [found for found, _ in await storer.list_by_owner(record.owner or "")]
+        for number in range(20):
+            record = await storer.read(f"old{number}")
+            assert record is not None, f"old{number} is lost"
+            assert record.value == numbered(number).value
+        await storer.clean()
+        assert len(files(folder)) == 20 + len(KEYS)
+
+    asyncio.run(prepare())
+    confirmed = [json.loads(line) for line in run_processes(folder, "kill", "200")]
+    for earlier, later in pairwise(confirmed):
+        for key in earlier.keys() & later.keys():
+            assert int(later[key]) > int(earlier[key]), f"a confirmed write of {key} was lost"
+    asyncio.run(check(confirmed))
+
+
+def test_eight_processes_that_count_in_one_record_lose_no_increment(folder: Path) -> None:
+    """S5: compare-and-set across processes."""
+
+    async def prepare() -> None:
+        assert await DiskStorer(folder).create("counter", Record(b"0", b"", None, 0.0, 0.0, None, 1))
+
+    async def total() -> int:
+        counter = await DiskStorer(folder).read("counter")
+        assert counter is not None
+        return int(counter.value)
+
+    asyncio.run(prepare())
+    assert run_processes(folder, "count", "8") == ["0 failed"]
+    assert asyncio.run(total()) == 8 * INCREMENTS

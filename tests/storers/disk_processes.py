@@ -1,0 +1,107 @@
+"""Processes that share a DiskStorer's folder: `python -m tests.storers.disk_processes FOLDER kill|count NUMBER`.
+
+Each begins as a fork of this one, which has imported everything and started nothing.
+
+`kill`: NUMBER times a child writes in a loop and is killed with SIGKILL in the middle. Prints a line per child: the
+last number that it saw confirmed for each key.
+
+`count`: NUMBER children each add to one record 50 times, by compare-and-set.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import random
+import signal
+import sys
+import time
+from datetime import timedelta
+
+from aiosessions._storer import Record
+from aiosessions._tokens import new_version
+from aiosessions.storers.disk import DiskStorer
+
+KEYS = [f"k{number}" for number in range(4)]
+INCREMENTS = 50
+PATIENCE = timedelta(seconds=60)
+
+
+def numbered(number: int, owner: str | None = "ann") -> Record:
+    """A record that says its number all through, of a size that changes from one to the next."""
+    text = b"%010d" % number * (1 + number % 7 * 100)
+    now = time.time()
+    return Record(text, b"%d" % number, owner, now, now, now + 3600, new_version())
+
+
+async def write(folder: str, confirmed: int) -> None:
+    """Write for ever, each number higher than any before, and say what was confirmed."""
+    storer = DiskStorer(folder)
+    while True:
+        for key in KEYS:
+            record = await storer.read(key)
+            if record is None:
+                number = 0
+                done = await storer.create(key, numbered(0))
+            else:
+                number = int(record.meta) + 1
+                done = await storer.replace(key, numbered(number, f"u{number % 3}"), version=record.version)
+            assert done, f"{key} has one writer and must not lose a race"
+            os.write(confirmed, f"{key} {number}\n".encode())
+            await storer.touch(key, seen_at=time.time(), expires_at=time.time() + 7200)
+
+
+def kill_writers(folder: str, rounds: int) -> None:
+    chance = random.Random(9)
+    for _ in range(rounds):
+        theirs, ours = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(theirs)
+            asyncio.run(write(folder, ours))
+
+        os.close(ours)
+        said = os.read(theirs, 1 << 16)  # it is at work
+        time.sleep(chance.random() / 100)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL, "the child failed before it was killed"
+        while more := os.read(theirs, 1 << 16):
+            said += more
+        os.close(theirs)
+        last = dict(line.split() for line in said.decode().splitlines())
+        sys.stdout.write(json.dumps(last) + "\n")
+
+
+async def increment(folder: str) -> None:
+    storer = DiskStorer(folder, timeout=PATIENCE)
+    for _ in range(INCREMENTS):
+        while True:
+            record = await storer.read("counter")
+            assert record is not None
+            after = Record(
+                b"%d" % (int(record.value) + 1), b"", None, record.created_at, time.time(), None, new_version()
+            )
+            if await storer.replace("counter", after, version=record.version):
+                break
+
+
+def count(folder: str, processes: int) -> None:
+    children: list[int] = []
+    for _ in range(processes):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(Exception):
+                asyncio.run(increment(folder))
+                status = 0
+            os._exit(status)
+        children.append(child)
+    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    sys.stdout.write(f"{len(failed)} failed\n")
+
+
+if __name__ == "__main__":
+    gc.freeze()  # what was imported is not walked, and so not copied, in each child
+    {"kill": kill_writers, "count": count}[sys.argv[2]](sys.argv[1], int(sys.argv[3]))
