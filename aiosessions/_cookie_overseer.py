@@ -2,22 +2,31 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
 from aiosessions._codecs import Codec
 from aiosessions._draft import Draft, next_meta
-from aiosessions._errors import ConfigError, DecodeError, ResponseStartedError
+from aiosessions._errors import (
+    ConfigError,
+    ConflictError,
+    DecodeError,
+    ResponseStartedError,
+    StorerError,
+    UnsupportedError,
+)
 from aiosessions._events import Event, EventKind, logger
-from aiosessions._lifetime import Lifetime
+from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._marks import Exchange, Marks
 from aiosessions._messages import RawHeaders
 from aiosessions._meta import Meta, decode_meta, encode_meta
 from aiosessions._overseer import Overseer, changed
+from aiosessions._revocations import Revocations
 from aiosessions._sealer import Claims, Sealer
-from aiosessions._session import Outgoing, Session
-from aiosessions._storer import Record
+from aiosessions._session import Doomed, Outgoing, Session
+from aiosessions._storer import Record, Storer
 from aiosessions._tokens import new_handle
 from aiosessions._transports import Carried, Transport
 
@@ -44,6 +53,11 @@ class CookieOverseer(Overseer[T]):
         transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
         lifetime: None: 1 day idle, 30 days absolute.
         namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
+        revocations: a durable storer that remembers what has ended, at one read per `get`: with it a logout, a rotation
+            and `delete_user_sessions` hold for every copy of a token. A backend that fails is a StorerError.
+        replay_protection: a token is followed by one other: a copy that is older than the last two is refused, and one
+            that is not the newest cannot write. Needs *revocations*, and another round trip.
+        max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.
         on_event: called with every Event, in the request.
         clock: unix seconds.
 
@@ -62,6 +76,9 @@ class CookieOverseer(Overseer[T]):
         transport: Transport | None = None,
         lifetime: Lifetime | None = None,
         namespace: str = "",
+        revocations: Storer | None = None,
+        replay_protection: bool = False,
+        max_lag: timedelta = timedelta(0),
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,8 +93,8 @@ class CookieOverseer(Overseer[T]):
             default=default,
             codec=codec,
             prefers_json=sealer.needs_json,
-            backend=None,
-            clean_every=None,
+            backend=revocations,
+            clean_every=timedelta(hours=1),
             transport=transport,
             sealer=sealer,
             lifetime=lifetime,
@@ -86,6 +103,14 @@ class CookieOverseer(Overseer[T]):
             clock=clock,
         )
         self._seals = sealer
+        self._revocations: Revocations | None = None
+        self._must_end = self._must_end or revocations is not None
+        self._replay_protection = replay_protection
+        if revocations is not None:
+            self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
+        elif replay_protection:
+            raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
+        self._check_ends(self.lifetime)
 
     # reading
 
@@ -108,6 +133,9 @@ class CookieOverseer(Overseer[T]):
             self._report("expired", name, claims.session_id, claims.user_id)
             return self._blank(carried, name, exchange)
 
+        if not await self._is_current(claims, meta, name):
+            return self._blank(carried, name, exchange)
+
         try:
             value = self._codec.decode(claims.body)
         except DecodeError as error:
@@ -116,10 +144,34 @@ class CookieOverseer(Overseer[T]):
 
         record = Record(claims.body, claims.meta, claims.user_id, meta.created_at, meta.seen_at, deadline, 0)
         session = self._session_type(self, name, carried, exchange, value, claims.body, claims.session_id, record, meta)
-        if touch and now - meta.seen_at >= lifetime.touch_window():
+        is_stale = getattr(self._seals, "reseal", False) and not self._is_under_current_key(carried.token)
+        if is_stale or (touch and now - meta.seen_at >= lifetime.touch_window()):
             session.touch()
         self._report("loaded", name, claims.session_id, claims.user_id)
         return session
+
+    async def _is_current(self, claims: Claims, meta: Meta, name: str) -> bool:
+        """Whether nothing ended this token before its time."""
+        if self._revocations is None:
+            return True
+
+        allowed, newest = True, meta.generation
+        try:
+            await self._ready()
+            if self._replay_protection:
+                newest = await self._revocations.generation(claims.session_id)
+            allowed = await self._revocations.allows(claims.session_id, claims.user_id, meta.user_epoch)
+        except StorerError as error:
+            self._report("store_failed", name, claims.session_id, reason=type(error.__cause__).__name__)
+            raise
+
+        if not allowed:
+            self._report("rejected", name, claims.session_id, claims.user_id, reason="revoked")
+            return False
+        if meta.generation < newest - 1:
+            self._report("token_reused", name, claims.session_id, claims.user_id)
+            return False
+        return True
 
     # writing
 
@@ -149,14 +201,21 @@ class CookieOverseer(Overseer[T]):
                 data = self._merger.carry_unknown(session._record.value, data)
         session._draft = self._sealed(session, Draft(data, is_changed, marks.copy()))
 
-    def _sealed(self, session: Session[T], draft: Draft) -> "_Sealed":
+    def _sealed(self, session: Session[T], draft: Draft, *, user_epoch: int | None = None) -> "_Sealed":
         marks, stored, now = draft.marks, session._record, self.now()
         is_new = stored is None
         meta = next_meta(
             session._meta, marks, lifetime=self.lifetime, now=now, is_changed=draft.is_changed, is_new=is_new
         )
-        meta = replace(meta, created_at=now if stored is None else stored.created_at, seen_at=now)
+        meta = replace(
+            meta,
+            created_at=now if stored is None else stored.created_at,
+            seen_at=now,
+            generation=(0 if is_new or marks.rotations else meta.generation) + self._replay_protection,
+            user_epoch=meta.user_epoch if user_epoch is None else user_epoch,
+        )
         lifetime = meta.effective_lifetime(self.lifetime)
+        self._check_ends(lifetime)
         expires_at = lifetime.deadline(now, meta.ends_at)
         owner = marks.user[0] if marks.user else None if stored is None else stored.owner
         body = draft.value if draft.is_changed or stored is None else stored.value
@@ -170,20 +229,86 @@ class CookieOverseer(Overseer[T]):
         return _Sealed(draft, record, meta, handle, outgoing)
 
     async def _commit(self, session: Session[T]) -> None:
-        for handle in session._doomed:
-            self._report("destroyed", session.name, handle)
-        session._doomed = ()
+        for doomed in session._doomed:
+            await self._deny(doomed, session.name)
+            session._doomed = session._doomed[1:]
         sealed: _Sealed | None = session._draft
         session._draft = None
         if sealed is None:
             return
 
-        draft, record, meta, handle, outgoing = sealed
-        kind: EventKind = "created" if session._record is None else "regenerated" if draft.marks.rotations else "saved"
-        session._record, session._meta, session._seen_at = record, meta, record.seen_at
-        session._handle, session._outgoing = handle, outgoing
-        self._settle(session, draft)
-        self._report(kind, session.name, handle, record.owner)
+        stored, marks = session._record, sealed.draft.marks
+        if self._revocations is not None:
+            sealed = await self._follow(session, sealed, self._revocations)
+            if sealed is None:
+                return
+        if stored is not None and marks.rotations:
+            await self._deny(Doomed(session.handle, stored.owner, session._meta), session.name, ends=False)
+        kind: EventKind = "created" if stored is None else "regenerated" if marks.rotations else "saved"
+        session._record, session._meta, session._seen_at = sealed.record, sealed.meta, sealed.record.seen_at
+        session._handle, session._outgoing = sealed.handle, sealed.outgoing
+        self._settle(session, sealed.draft)
+        self._report(kind, session.name, sealed.handle, sealed.record.owner)
+        if kind == "created":
+            await self._end_replaced(session)
+
+    async def _follow(self, session: Session[T], sealed: "_Sealed", revocations: Revocations) -> "_Sealed | None":
+        """Give the token its place in the ledgers, before anybody has it; None: a touch that came too late."""
+        await self._ready()
+        marks, until = sealed.draft.marks, sealed.meta.ends_at or 0.0
+        if marks.user is not None:
+            owner = sealed.record.owner
+            epoch = 0 if owner is None else await revocations.epoch(owner, until)
+            sealed = self._sealed(session, sealed.draft, user_epoch=epoch)
+        if not self._replay_protection:
+            return sealed
+        if await revocations.advance(sealed.handle, sealed.meta.generation - 1, until):
+            return sealed
+        if not sealed.draft.is_changed and not marks.is_write:
+            return None
+
+        self._report("conflict", session.name, session.handle, sealed.record.owner, reason="not the newest token")
+        raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
+
+    async def _deny(self, doomed: Doomed, name: str, *, ends: bool = True) -> None:
+        if self._revocations is not None:
+            await self._ready()
+            await self._revocations.deny(doomed.handle, doomed.owner, doomed.meta.ends_at or 0.0)
+        if ends:
+            self._report("destroyed", name, doomed.handle, doomed.owner)
+
+    async def _end_replaced(self, session: Session[T]) -> None:
+        """What this session takes the place of ends, if the request proved the right to it."""
+        replaced, session._replaced = session._replaced, None
+        text, session._unverified = session._unverified, ""
+        claims = self._seals.open(text, name=self._bound(session.name), now=self.now()) if text else None
+        meta = None if claims is None else decode_meta(claims.meta)
+        if claims is not None and meta is not None and not claims.is_reference:
+            replaced = Doomed(claims.session_id, claims.user_id, meta)
+        if replaced is not None:
+            await self._deny(replaced, session.name)
+
+    async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> None:
+        """Log out all (other) devices (ASVS 5 7.4.2, 7.4.3, 7.4.5).
+
+        Args:
+            user_id: whose.
+            keep: the session that stays: saving it sends a token that is still good.
+
+        Raises:
+            UnsupportedError: without `revocations` nobody knows which tokens are out there.
+            StorerError: the backend failed.
+        """
+        if self._revocations is None:
+            raise UnsupportedError("delete_user_sessions needs revocations=, a durable storer that remembers")
+
+        await self._ready()
+        longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
+        epoch = await self._revocations.raise_epoch(user_id, longest)
+        if keep is not None and keep.user_id == user_id:
+            keep._meta = replace(keep._meta, user_epoch=epoch)
+            keep.touch()
+        self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
 
     async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
         """See `Store.update`. The client's copy is the only one, so *change* runs once, on what this request has."""

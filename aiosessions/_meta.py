@@ -44,6 +44,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
         created_at: for sessions the client holds, which have no record to say it.
         seen_at: likewise.
         generation: likewise, for replay protection.
+        user_epoch: likewise: the user's, when the session became theirs.
     """
 
     secrets: tuple[Secret, ...] = ()
@@ -60,6 +61,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     created_at: float = 0.0
     seen_at: float = 0.0
     generation: int = 0
+    user_epoch: int = 0
 
     def effective_lifetime(self, lifetime: Lifetime) -> Lifetime:
         """This session's own lifetime, or else the store's."""

@@ -22,7 +22,7 @@ from aiosessions._merge import Merger
 from aiosessions._messages import ResponseView, response_view
 from aiosessions._request_sessions import Loading, incoming
 from aiosessions._sealer import Sealer
-from aiosessions._session import Outgoing, Session
+from aiosessions._session import Doomed, Outgoing, Session
 from aiosessions._store import Request, Response
 from aiosessions._storer import Openable, Storer
 from aiosessions._transports import Carried, Transport, check_name
@@ -79,6 +79,8 @@ class Overseer(Generic[T]):
         self._session_type: type[Session[T]] = Session
         if value_type is dict or get_origin(value_type) is dict:
             self._session_type = MappingSession  # type: ignore[assignment]  # T is dict[str, V] here
+        self._must_end: bool = getattr(sealer, "needs_expiry", False)
+        self._check_ends(self.lifetime)
         self._prove()
 
     def __repr__(self) -> str:
@@ -206,7 +208,8 @@ class Overseer(Generic[T]):
         session = self._blank(carried, name, sessions.exchange)
         if isinstance(before, Session):
             session._doomed = before._doomed
-            session._replaced = before._handle
+            if before._record is not None:
+                session._replaced = Doomed(before._handle, before._record.owner, before._meta)
             session._unverified = before._unverified
             session._outgoing = before._outgoing
             session._is_sent = before._is_sent
@@ -324,6 +327,15 @@ class Overseer(Generic[T]):
         session._is_busy = False
         if waiting is not True:
             waiting.set()
+
+    def _check_ends(self, lifetime: Lifetime) -> None:
+        if self._must_end and lifetime.absolute is None:
+            raise ConfigError("lifetime: these tokens must end, and absolute=None never does: give absolute=timedelta(...)")
+
+    def _is_under_current_key(self, token: str) -> bool:
+        """Whether a token that the sealer opened need not be sealed again."""
+        is_current: Callable[[str], bool] | None = getattr(self._sealer, "is_current", None)
+        return is_current is None or is_current(token)
 
     def _checked(self, name: str | None) -> str:
         if name is None or name == self.name:

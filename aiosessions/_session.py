@@ -15,11 +15,19 @@ from aiosessions._marks import Exchange, Flash, JSONValue, Keeper, Marks, check_
 from aiosessions._meta import BLANK, Meta
 from aiosessions._storer import Record
 
-__all__ = ["CSRF_KEY_BYTES", "Outgoing", "Session"]
+__all__ = ["CSRF_KEY_BYTES", "Doomed", "Outgoing", "Session"]
 
 T = TypeVar("T")
 V = TypeVar("V")
 D = TypeVar("D")
+
+
+class Doomed(NamedTuple):
+    """A stored session that is to end."""
+
+    handle: str
+    owner: str | None
+    meta: Meta
 
 
 class Outgoing(NamedTuple):
@@ -58,6 +66,7 @@ class Session(Generic[T]):
         "_record",
         "_replaced",
         "_seen_at",
+        "_stale",
         "_unverified",
         "value",
     )
@@ -89,9 +98,10 @@ class Session(Generic[T]):
         self._is_new = record is None
         self._seen_at = keeper.now() if record is None else record.seen_at
         self._marks: Marks | None = None
-        self._doomed: tuple[str, ...] = ()  # handles to delete at save
-        self._replaced = ""  # the handle of what this session takes the place of, once it is stored
+        self._doomed: tuple[Doomed, ...] = ()  # what ends at save
+        self._replaced: Doomed | None = None  # what this session takes the place of, once it is stored
         self._unverified = ""  # a token that may name such a session
+        self._stale: Any = None  # Any: the overseer's own: a token that came sealed under an older key
         self._presented = b""  # the digest of the secret that the request brought
         self._draft: Any = None  # Any: the overseer's own, between its two phases
         self._outgoing: Outgoing | None = None
@@ -259,7 +269,7 @@ class Session(Generic[T]):
         The object is then a new, empty session.
         """
         if self._record is not None:
-            self._doomed = (*self._doomed, self._handle)
+            self._doomed = (*self._doomed, Doomed(self._handle, self._record.owner, self._meta))
         if not self._is_inert:
             self._outgoing = Outgoing()
         self._record = None

@@ -14,7 +14,7 @@ from aiosessions._lifetime import Lifetime
 from aiosessions._marks import Exchange
 from aiosessions._meta import Meta, decode_meta
 from aiosessions._sealer import Sealer
-from aiosessions._session import Session
+from aiosessions._session import Doomed, Session
 from aiosessions._store import SessionInfo
 from aiosessions._storer import Record, Storer, UserIndexed
 from aiosessions._tokens import Token, is_handle, parse_token
@@ -144,9 +144,7 @@ class StorageOverseer(WritingOverseer[T]):
             self._report("rejected", name, reason="malformed")
         return token
 
-    async def _find(
-        self, token: Token, carried: Carried, name: str, exchange: Exchange, *, touch: bool
-    ) -> Session[T]:
+    async def _find(self, token: Token, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
         key = self._key(name, token.handle)
         record = await self._storer.read(key)
         meta = None if record is None else decode_meta(record.meta)
@@ -171,11 +169,13 @@ class StorageOverseer(WritingOverseer[T]):
             # written by another version: the record stays until the session that takes its place is stored
             logger.warning("session %s %s cannot be read: %s", name, token.handle, error)
             session = self._blank(carried, name, exchange)
-            session._replaced = token.handle
+            session._replaced = Doomed(token.handle, record.owner, meta)
             return session
 
         session = self._session_type(self, name, carried, exchange, value, record.value, token.handle, record, meta)
         session._presented = digest
+        if self._sealer is not None and not self._is_under_current_key(carried.token or ""):
+            session._stale = token
         if touch and now - record.seen_at >= lifetime.touch_window() and not await self._touch(session):
             return self._blank(carried, name, exchange)
 

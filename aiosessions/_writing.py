@@ -126,6 +126,9 @@ class WritingOverseer(Overseer[T]):
     def _must_move(self, session: Session[T], can_tell: bool) -> bool:
         """Whether the secrets of a periodic rotation need a write."""
         meta, presented = session._meta, session._presented
+        if can_tell and session._stale is not None and getattr(self._sealer, "reseal", False):
+            return True
+
         lifetime = meta.effective_lifetime(self.lifetime)
         if len(meta.secrets) == 1 and lifetime.rotate is None:
             return False
@@ -142,6 +145,7 @@ class WritingOverseer(Overseer[T]):
             session._meta, marks, lifetime=self.lifetime, now=now, is_changed=draft.is_changed, is_new=stored is None
         )
         lifetime = meta.effective_lifetime(self.lifetime)
+        self._check_ends(lifetime)
         meta = next_secrets(
             meta,
             None if token is None else self._digest(session.name)(token.secret),
@@ -187,10 +191,10 @@ class WritingOverseer(Overseer[T]):
         if session._doomed or session._draft is not None:
             await self._ready()
         while session._doomed:
-            handle = session._doomed[0]
-            await self._storer.delete(self._key(session.name, handle))
+            doomed = session._doomed[0]
+            await self._storer.delete(self._key(session.name, doomed.handle))
             session._doomed = session._doomed[1:]
-            self._report("destroyed", session.name, handle)
+            self._report("destroyed", session.name, doomed.handle, doomed.owner)
 
         draft: Draft | None = session._draft
         session._draft = None
@@ -232,7 +236,8 @@ class WritingOverseer(Overseer[T]):
 
     async def _end_replaced(self, session: Session[T]) -> None:
         """What this session takes the place of goes, if the request proved the right to it."""
-        handle, session._replaced = session._replaced, ""
+        replaced, session._replaced = session._replaced, None
+        handle = replaced.handle if replaced else ""
         text, session._unverified = session._unverified, ""
         if text and self._sealer is not None:
             claims = self._sealer.open(text, name=self._bound(session.name), now=self.now())
@@ -308,10 +313,14 @@ class WritingOverseer(Overseer[T]):
         """The write is confirmed: from here on changes are counted anew."""
         session._record, session._meta, session._seen_at = record, meta, record.seen_at
         self._settle(session, draft)
+        if token is not None:
+            session._presented = meta.secrets[-1].digest
+        elif draft.can_tell:
+            token = session._stale  # the write is confirmed, so nobody has logged in meanwhile
         if token is None:
             return
 
-        session._presented = meta.secrets[-1].digest
+        session._stale = None
         text = token.text()
         now = record.seen_at
         if self._sealer is not None:

@@ -11,6 +11,7 @@ from aiosessions import (
     CookieTransport,
     HeaderTransport,
     HMACSealer,
+    JWTSealer,
     MemoryStorer,
     Sealer,
     StorageOverseer,
@@ -23,7 +24,7 @@ from aiosessions.testing.suites_storer import MovableClock
 pytestmark = pytest.mark.anyio
 
 _TRANSPORTS = [CookieTransport(), CookieTransport(CookieOptions(max_bytes=6144)), HeaderTransport()]
-_SEALERS = {"AES-GCM": AESGCMSealer, "HMAC": HMACSealer}
+_SEALERS = {"AES-GCM": AESGCMSealer, "HMAC": HMACSealer, "JWT": JWTSealer}
 
 
 @pytest.fixture(params=_TRANSPORTS, ids=["cookie", "chunks", "header"])
@@ -39,9 +40,7 @@ class TestStorageOverseer(StoreSuite):
         sealer: Sealer | None = None if request.param is None else _SEALERS[request.param](new_key())
 
         def make(value_type: type[Any], **options: Any) -> StorageOverseer[Any]:
-            return StorageOverseer(
-                value_type, storer, transport=transport, sealer=sealer, clock=clock.now, **options
-            )
+            return StorageOverseer(value_type, storer, transport=transport, sealer=sealer, clock=clock.now, **options)
 
         return make
 
@@ -55,5 +54,27 @@ class TestCookieOverseer(StoreSuite):
 
         def make(value_type: type[Any], **options: Any) -> CookieOverseer[Any]:
             return CookieOverseer(value_type, sealer, transport=transport, clock=clock.now, **options)
+
+        return make
+
+
+class TestRevocableCookieOverseer(StoreSuite):
+    is_client_held: ClassVar[bool] = True
+    revokes: ClassVar[bool] = True
+
+    @pytest.fixture(params=[False, True], ids=["", "replay protection"])
+    def make_store(self, request: pytest.FixtureRequest, transport: Transport, clock: MovableClock) -> MakeStore:
+        sealer, storer = AESGCMSealer(new_key()), MemoryStorer(clock=clock.now)
+
+        def make(value_type: type[Any], **options: Any) -> CookieOverseer[Any]:
+            return CookieOverseer(
+                value_type,
+                sealer,
+                transport=transport,
+                clock=clock.now,
+                revocations=storer,
+                replay_protection=request.param,
+                **options,
+            )
 
         return make

@@ -94,6 +94,7 @@ class JWTSealer:
     """
 
     needs_json = True
+    needs_expiry = True  # `exp` is required (RFC 8725 §3.10)
 
     __slots__ = (
         "_algorithm",

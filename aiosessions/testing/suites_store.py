@@ -421,7 +421,13 @@ class StoreSuite:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("ratio", float("nan")), ("count", "geheim"), ("notes", {"a": "geheim\ud800"}), ("when", object()), ("cart", 5)],
+        [
+            ("ratio", float("nan")),
+            ("count", "geheim"),
+            ("notes", {"a": "geheim\ud800"}),
+            ("when", object()),
+            ("cart", 5),
+        ],
     )
     async def test_a_value_that_does_not_fit_is_refused_at_save_by_its_field(
         self, make_store: MakeStore, name: str, value: object
@@ -701,7 +707,7 @@ class StoreSuite:
 
     async def test_an_idle_session_ends(self, make_store: MakeStore, clock: MovableClock) -> None:
         """X1, R15: use extends it, at one write per touch window."""
-        store = make_store(Shop, lifetime=Lifetime(HOUR, None if not self.is_client_held else 100 * HOUR))
+        store = make_store(Shop, lifetime=Lifetime(HOUR, 100 * HOUR))
         visitor = await self.with_value(store, lambda shop: shop.tags.add("a"))
         for _ in range(5):
             await clock.advance(3000)

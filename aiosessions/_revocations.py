@@ -1,0 +1,179 @@
+"""What a durable storer remembers about sessions that the client holds: which have ended, and for whom all have.
+
+One ledger per user, and one per anonymous session: whether a token still counts is one read. A user's epoch is a number
+that is raised, not a time: no clock has to be right for a logout to hold.
+"""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import sha256
+
+import anyio
+import msgspec
+
+from aiosessions._errors import ConfigError, ConflictError, StorerError
+from aiosessions._storer import Record, Storer
+from aiosessions._tokens import new_version
+
+__all__ = ["Ledger", "Revocations"]
+
+_SLACK = 86_400.0
+"""Seconds that a denial outlives the token it denies: another process may have a wrong clock."""
+_ATTEMPTS = 50
+_CACHED = 10_000
+
+
+class Ledger(msgspec.Struct, array_like=True, frozen=True):
+    """What one key says.
+
+    Args:
+        epoch: sessions of the user under a lower one are ended.
+        denied: session ids that are ended, and until when that must be remembered.
+        generation: of one session, for replay protection.
+    """
+
+    epoch: int = 0
+    denied: dict[str, float] = {}  # noqa: RUF012  # msgspec copies it
+    generation: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Ledger).decode
+_EMPTY = Ledger()
+
+
+class Revocations:
+    """The ledgers of one store.
+
+    Args:
+        storer: durable: a denial that is forgotten is a session that comes back.
+        namespace: the store's.
+        now: unix seconds.
+        max_lag: how old a cached answer may be; 0: always asked.
+
+    Raises:
+        ConfigError: the storer is not durable, or *max_lag* is negative.
+    """
+
+    def __init__(self, storer: Storer, *, namespace: str, now: Callable[[], float], max_lag: timedelta) -> None:
+        if not getattr(storer, "durable", False):
+            raise ConfigError(
+                f"revocations={type(storer).__name__} may forget, and a forgotten logout is none: give a durable storer"
+            )
+        if max_lag < timedelta(0):
+            raise ConfigError(f"max_lag={max_lag}: give 0 or more")
+
+        self._storer = storer
+        self._namespace = namespace
+        self._now = now
+        self._max_lag = max_lag.total_seconds()
+        self._cache: dict[str, tuple[Ledger, float]] = {}
+
+    async def allows(self, session_id: str, user_id: str | None, epoch: int) -> bool:
+        """Whether a session has not been ended.
+
+        Args:
+            session_id: what the token says.
+            user_id: likewise.
+            epoch: the user's, when the session was theirs.
+
+        Raises:
+            StorerError: the backend failed, which is never "not revoked".
+        """
+        key = self._key(session_id, user_id)
+        known = self._cache.get(key)
+        if known is not None and self._now() - known[1] < self._max_lag:
+            ledger = known[0]
+        else:
+            ledger, _ = await self._read(key)
+        return epoch >= ledger.epoch and session_id not in ledger.denied
+
+    async def epoch(self, user_id: str, until: float) -> int:
+        """The user's epoch, for a session that lasts *until* then (unix seconds)."""
+        key = self._key("", user_id)
+        ledger, record = await self._read(key)
+        if record is not None:
+            await self._storer.touch(key, seen_at=self._now(), expires_at=until + _SLACK)
+        return ledger.epoch
+
+    async def deny(self, session_id: str, user_id: str | None, until: float) -> None:
+        """End one session, whose token would last *until* then (unix seconds)."""
+        await self._change(
+            self._key(session_id, user_id),
+            until,
+            lambda ledger: msgspec.structs.replace(ledger, denied={**ledger.denied, session_id: until + _SLACK}),
+        )
+
+    async def raise_epoch(self, user_id: str, until: float) -> int:
+        """End every session of a user; the epoch of those that follow."""
+        ledger = await self._change(
+            self._key("", user_id), until, lambda ledger: msgspec.structs.replace(ledger, epoch=ledger.epoch + 1)
+        )
+        return ledger.epoch
+
+    async def generation(self, session_id: str) -> int:
+        """The newest generation of a session's token."""
+        ledger, _ = await self._read(self._generation_key(session_id))
+        return ledger.generation
+
+    async def advance(self, session_id: str, generation: int, until: float) -> bool:
+        """Compare and set: the token of *generation* is followed by the next; False if it was followed already."""
+        key = self._generation_key(session_id)
+        ledger, record = await self._read(key)
+        if ledger.generation != generation:
+            return False
+        return await self._write(key, msgspec.structs.replace(ledger, generation=generation + 1), until, record)
+
+    def _key(self, session_id: str, user_id: str | None) -> str:
+        # "~" begins no session's name: these keys are no session's
+        if user_id is None:
+            return f"{self._namespace}:~ended:{session_id}"
+        return f"{self._namespace}:~user:{sha256(user_id.encode()).hexdigest()}"
+
+    def _generation_key(self, session_id: str) -> str:
+        return f"{self._namespace}:~generation:{session_id}"
+
+    async def _read(self, key: str) -> tuple[Ledger, Record | None]:
+        record = await self._storer.read(key)
+        try:
+            ledger = _EMPTY if record is None else _decode(record.value)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise StorerError(f"the revocation ledger {key} cannot be read") from error
+        self._remember(key, ledger)
+        return ledger, record
+
+    async def _change(self, key: str, until: float, change: Callable[[Ledger], Ledger]) -> Ledger:
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
+            ledger, record = await self._read(key)
+            now = self._now()
+            kept = {session_id: end for session_id, end in ledger.denied.items() if end > now}
+            ledger = change(msgspec.structs.replace(ledger, denied=kept))
+            if await self._write(key, ledger, until, record):
+                return ledger
+
+        raise ConflictError("others kept writing the revocation ledger; try again")
+
+    async def _write(self, key: str, ledger: Ledger, until: float, record: Record | None) -> bool:
+        now = self._now()
+        expires_at = until + _SLACK
+        if record is None:
+            new = Record(_encode(ledger), b"", None, now, now, expires_at, new_version())
+            done = await self._storer.create(key, new)
+        else:
+            expires_at = max(expires_at, record.expires_at or expires_at)
+            new = Record(_encode(ledger), b"", None, record.created_at, now, expires_at, new_version())
+            done = await self._storer.replace(key, new, version=record.version)
+        if done:
+            self._remember(key, ledger)
+        return done
+
+    def _remember(self, key: str, ledger: Ledger) -> None:
+        if not self._max_lag:
+            return
+        self._cache.pop(key, None)
+        if len(self._cache) >= _CACHED:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = (ledger, self._now())
