@@ -111,9 +111,7 @@ class JoseKey:
     def open(self, token: str, header: _Header) -> bytes | None:
         """The payload, if this key signed or encrypted the token; *header* is the token's own."""
         if header.alg != self.algorithm or header.enc != (_ENC if self.encrypts else None):
-            return None
-        if header.epk is not None and "d" in header.epk:
-            return None  # a private ephemeral key is no mistake that an issuer makes
+            return None  # joserfc is told the same, and reads the header again
         try:
             if self.encrypts:
                 return jwe.decrypt_compact(token, self._key, registry=self._jwe).plaintext
@@ -195,12 +193,8 @@ class JoseRing:
         else:
             named = self._by_kid.get(header.kid)
             candidates = [] if named is None else [named]
-        for key in candidates:
-            if key.encrypts == (len(segments) == 5):
-                payload = key.open(token, header)
-                if payload is not None:
-                    return payload
-        return None
+        payloads = (key.open(token, header) for key in candidates)
+        return next((payload for payload in payloads if payload is not None), None)
 
 
 def unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:

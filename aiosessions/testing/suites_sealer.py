@@ -147,6 +147,12 @@ class SealerSuite:
                 opened = sealer.open(forged, name=_NAME, now=_NOW)
                 assert opened is None, f"accepted with character {index} of {len(token)} changed to {other!r}"
 
+    def test_a_token_with_a_character_put_in_is_refused(self, sealer: Sealer, token: str) -> None:
+        """F6: anywhere."""
+        for index in range(len(token) + 1):
+            forged = f"{token[:index]}A{token[index:]}"
+            assert sealer.open(forged, name=_NAME, now=_NOW) is None, f"accepted with a character put in at {index}"
+
     def test_a_token_cut_short_is_refused(self, sealer: Sealer, token: str) -> None:
         """F6: each prefix, each suffix, and each token with one character left out."""
         for index in range(len(token)):

@@ -27,10 +27,13 @@ def jwt(kind: str) -> Callable[[], Sealer]:
     return lambda: make(kind, private(make_jwk(kind)), private(make_jwk(kind)))
 
 
-SEALERS: dict[str, Callable[[], Sealer]] = {
-    "AESGCMSealer": lambda: AESGCMSealer([new_key(), new_key()]),
-    "HMACSealer": lambda: HMACSealer([new_key(), new_key()]),
-    **{f"JWTSealer {kind}": jwt(kind) for kind in ("HS256", "ES256", "EdDSA", "RS256", "A256KW", "ECDH P-256")},
+JWT_KINDS = ["HS256", "ES256", "EdDSA", "RS256", "A256KW", "ECDH P-256"]
+
+# How each is made, and by how much its mutations are divided: the kinds of JWT share them.
+SEALERS: dict[str, tuple[Callable[[], Sealer], int]] = {
+    "AESGCMSealer": (lambda: AESGCMSealer([new_key(), new_key()]), 1),
+    "HMACSealer": (lambda: HMACSealer([new_key(), new_key()]), 1),
+    **{f"JWTSealer {kind}": (jwt(kind), len(JWT_KINDS)) for kind in JWT_KINDS},
 }
 
 
@@ -82,8 +85,10 @@ def rewritten(token: str, chance: random.Random) -> str:
 MUTATIONS = [changed, flipped, spliced, rewritten]
 
 
-@pytest.mark.parametrize("make_sealer", SEALERS.values(), ids=SEALERS)
-def test_mutated_tokens_are_refused_and_nothing_is_raised(make_sealer: Callable[[], Sealer], mutations: int) -> None:
+@pytest.mark.parametrize(("make_sealer", "share"), SEALERS.values(), ids=SEALERS)
+def test_mutated_tokens_are_refused_and_nothing_is_raised(
+    make_sealer: Callable[[], Sealer], share: int, mutations: int
+) -> None:
     """F6, F13."""
     chance, sealer = random.Random(0), make_sealer()
     bodies = [b'{"cart":[1,2,3]}', b'"a"', b"{}"]
@@ -94,7 +99,7 @@ def test_mutated_tokens_are_refused_and_nothing_is_raised(make_sealer: Callable[
     ]
     assert all(any(sealer.open(token, name=name, now=NOW) for name in NAMES) for token in tokens)
 
-    for number in range(mutations):
+    for number in range(mutations // share):
         token = chance.choice(tokens)
         mutant = chance.choice(MUTATIONS)(token, chance)
         if chance.random() < 0.1:

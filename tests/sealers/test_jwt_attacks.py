@@ -334,14 +334,6 @@ class TestEncrypted:
         header = {**json.loads(base64.urlsafe_b64decode(head + "==")), "epk": epk}
         assert sealer.open(".".join([b64(json.dumps(header).encode()), *rest]), name="app", now=NOW) is None
 
-    def test_an_ephemeral_key_with_its_private_half_is_refused(self) -> None:
-        """F11: nobody sends that."""
-        sealer = make("ECDH P-256", private(make_jwk("ECDH P-256")))
-        head, *rest = sealer.seal(OPENED, name="app").split(".")
-        header = json.loads(base64.urlsafe_b64decode(head + "=="))
-        header["epk"] = make_jwk("ECDH P-256").as_dict(private=True)
-        assert sealer.open(".".join([b64(json.dumps(header).encode()), *rest]), name="app", now=NOW) is None
-
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_part_has_one_spelling(kind: str) -> None:
