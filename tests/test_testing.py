@@ -117,6 +117,8 @@ class TestJar:
         assert not jar.receive("a=planted; Path=/cart; Domain=shop.example", HTTP)
         assert jar.receive("b=other; Path=/", HTTP)
         assert jar.header(HTTPS) == "a=secret; b=other"
+        assert jar.receive("c=secret; Path=/cart; Secure", HTTPS)
+        assert jar.receive("c=elsewhere; Path=/", HTTP)
 
     def test_expiry_follows_the_clock_and_is_capped_at_400_days(self) -> None:
         """X3; RFC 6265bis §5.5."""
@@ -340,9 +342,23 @@ class TestInProcess:
         async with browser.stream("/") as stream:
             assert (stream.status, stream.headers["set-cookie"]) == (200, "early=1")
             assert browser.cookies.get("early") == "1"
-            assert [await anext(aiter(stream)) for _ in range(3)] == [b"0;", b"1;", b"2;"]
+            chunks: list[bytes] = []
+            async for chunk in stream:
+                chunks.append(chunk)
+                if len(chunks) == 3:
+                    break
+            assert chunks == [b"0;", b"1;", b"2;"]
             assert seen == ["http.request"]
         assert seen == ["http.request", "http.disconnect"]
+
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200})
+            seen.append((await receive())["type"])
+
+        async with Browser(waiting).stream("/"):
+            seen.clear()
+        assert seen == ["http.disconnect"]
 
         async with Browser(application()).stream("/ticks") as stream:
             assert await stream.read() == b"0;1;2;"
@@ -457,7 +473,8 @@ class TestInProcess:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(browser.__aenter__)
         assert (await browser.get("/")).json()["state"] == "yes"
-        assert (await browser.another().get("/")).json()["state"] == "yes"
+        async with browser.another() as guest:
+            assert (await guest.get("/")).json()["state"] == "yes"
         assert opened == ["open"]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(browser.__aexit__, None, None, None)
@@ -499,6 +516,7 @@ class TestInProcess:
         async with Browser(app) as browser:
             response = await browser.get("/")
         assert (response.status, response.body, len(response.headers)) == (204, b"", 0)
+        assert repr(response.headers) == "Headers([])"
 
 
 class TestOverSockets:
@@ -538,8 +556,12 @@ class TestOverSockets:
                     await socket.send_str(f"{message.data}!")
             return socket
 
+        async def away(request: web.Request) -> web.Response:
+            raise web.HTTPFound("/")
+
         app = web.Application()
-        app.add_routes([web.get("/count", count), web.get("/shout", shout), web.route("*", "/", show)])
+        routes = [web.get("/away", away), web.get("/count", count), web.get("/shout", shout), web.route("*", "/", show)]
+        app.add_routes(routes)
         return app
 
     async def test_an_aiohttp_application_is_served_over_https(self) -> None:
@@ -549,6 +571,7 @@ class TestOverSockets:
             assert (await browser.get("/")).json()["cookie"] == "a=1"
             assert (await browser.get("http://testserver/")).json()["secure"] is False
             assert (await browser.another().get("/")).json()["cookie"] == ""
+            assert (await browser.get("/away")).status == 302
             async with browser.stream("/count") as stream:
                 assert await stream.read() == b"tick;tick;tick;"
 
@@ -570,6 +593,18 @@ class TestOverSockets:
                 async with browser.websocket("/shout?deny=1"):
                     pytest.fail("it was denied")
             assert browser.cookies.get("denied") == "1"
+
+    async def test_a_failed_start_up_of_an_aiohttp_application_is_an_error(self) -> None:
+        """R16."""
+
+        async def fail(app: web.Application) -> None:
+            raise ConnectionError("no database")
+
+        app = self.app()
+        app.on_startup.append(fail)
+        with pytest.raises(ConnectionError):
+            async with Browser(app):
+                pytest.fail("it did not start")
 
     async def test_an_aiohttp_application_needs_its_server_started(self) -> None:
         with pytest.raises(RuntimeError, match="async with"):
@@ -626,6 +661,18 @@ class TestSignIn:
         assert list(credentials) == (["__Host-app"] if transport is None else [])
         for secret in (*credentials.values(), *credentials.headers.values()):
             assert secret not in repr(credentials)
+
+    async def test_a_transport_may_change_its_mind(self) -> None:
+        class Hesitant(HeaderTransport):
+            def write(self, response: Any, name: str, token: str, carried: Any, max_age: int | None) -> None:
+                super().write(response, name, "first", carried, max_age)
+                super().write(response, name, token, carried, max_age)
+                assert response.header("Session-App") == [token]
+
+        store = CookieOverseer(dict[str, int], HMACSealer(new_key()), transport=Hesitant())
+        browser = Browser(shop(store))
+        await browser.sign_in(store, "ann")
+        assert (await browser.get("/")).json()["user"] == "ann"
 
     async def test_a_base_url_at_which_no_browser_keeps_the_cookie_is_named(self) -> None:
         store = CookieOverseer(dict[str, int], HMACSealer(new_key()))

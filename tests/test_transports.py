@@ -194,6 +194,7 @@ class TestOptions:
         assert CookieTransport().options == CookieTransport.debug().options
         assert CookieTransport(CookieOptions()).options.secure
         assert [each.levelname for each in caplog.records] == ["WARNING"]
+        assert "secure=False" in repr(CookieTransport())
 
         monkeypatch.setenv("AIOSESSIONS_DEBUG", "0")
         assert default_transport().options == CookieOptions()

@@ -75,18 +75,21 @@ class Browser:
         self._keep_headers = keep_headers
         self._clock = clock
         self._server = _server_of(app, raise_app_exceptions=raise_app_exceptions)
+        self._is_host = True
 
     async def __aenter__(self) -> Self:
-        await self._server.start()
+        if self._is_host:
+            await self._server.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._server.stop()
+        if self._is_host:
+            await self._server.stop()
 
     def another(self) -> "Browser":
-        """Another device at the same application, with nothing in its jar. This one keeps the application running."""
+        """Another device at the same application, with nothing in its jar. Only this one starts and stops it."""
         other = object.__new__(Browser)
         other.cookies = CookieJar(self._clock)
         other.headers = {}
@@ -94,6 +97,7 @@ class Browser:
         other._keep_headers = self._keep_headers
         other._clock = self._clock
         other._server = self._server
+        other._is_host = False
         return other
 
     async def get(self, path: str, **options: Any) -> Response:  # Any: see `request`

@@ -11,11 +11,14 @@ __all__ = ["HostTask"]
 
 
 class HostTask:
-    """Runs a coroutine function at once; `finish` waits for it and raises what it raised.
+    """Runs a coroutine function at once; who started it waits for it with `finish`.
 
     Args:
         run: what to run.
         name: for debuggers.
+
+    Attributes:
+        error: what it raised.
     """
 
     def __init__(self, run: Callable[[], Awaitable[None]], name: str) -> None:
@@ -24,11 +27,6 @@ class HostTask:
         self._scope = anyio.CancelScope()
         self._finished = anyio.Event()
         self._task = self._spawn(name)  # asyncio itself keeps no reference to its tasks
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has ended, in whatever way."""
-        return self._finished.is_set()
 
     async def finish(self, *, within: float) -> None:
         """Wait until it has ended; what takes longer than so many seconds is cancelled."""

@@ -327,11 +327,10 @@ class _Lifespan:
         self._app = app
         self._to_app, self._at_app = _channel()
         self._to_client, self._at_client = _channel()
-        self._task: HostTask | None = None
         self._is_supported = True
+        self._task = HostTask(self._run, "lifespan")
 
     async def start(self) -> None:
-        self._task = HostTask(self._run, "lifespan")
         try:
             await self._pass("startup")
         except BaseException:
@@ -363,8 +362,7 @@ class _Lifespan:
             raise LifespanError(message.get("message") or f"{phase} failed")
 
     async def _end(self) -> None:
-        if self._task is not None:
-            await self._task.finish(within=_PATIENCE)
+        await self._task.finish(within=_PATIENCE)
         for end in (self._to_app, self._at_app, self._to_client, self._at_client):
             end.close()
 

@@ -41,18 +41,20 @@ class OverAiohttp:
 
     async def start(self) -> None:
         """Run the application's start-up and listen: on one port for https, on another for http."""
-        self._runner = web.AppRunner(self._app, access_log=None)
-        await self._runner.setup()
-        for context in (_certificate(), None):
-            await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
+        runner = self._runner = web.AppRunner(self._app, access_log=None)
         self._client = _client()
+        try:
+            await runner.setup()
+            for context in (_certificate(), None):
+                await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Hang up, and run the application's shutdown."""
-        if self._client is not None:
-            await self._client.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await _started(self._client).close()
+        await _started(self._runner).cleanup()
 
     async def ask(self, sent: Sent) -> Response:
         """The whole response."""
