@@ -18,7 +18,7 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import RedisError
 
-__all__ = ["NoServerError", "ValkeyServer", "free_port", "until", "valkey", "valkey_cluster"]
+__all__ = ["NoServerError", "ValkeyServer", "free_port", "until", "valkey", "valkey_cluster", "valkey_sentinel"]
 
 DEADLINE = 20.0  # seconds that a server may take to start
 
@@ -59,14 +59,21 @@ class ValkeyServer:
     def __init__(self, **options: str | int) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="valkey"))
-        self.options: dict[str, str | int] = {"save": "", **options}
+        self.options: dict[str, str | int] = {
+            "port": self.port,
+            "bind": self.host,
+            "dir": str(self.folder),
+            "save": "",
+            **options,
+        }
+        self.arguments = [
+            text for name, value in self.options.items() for text in ("--" + name.replace("_", "-"), str(value))
+        ]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, also again on the same port and folder, and wait until it answers."""
-        command = [str(_valkey_binary()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder)]
-        for name, value in self.options.items():
-            command += ["--" + name.replace("_", "-"), str(value)]
+        command = [str(_valkey_binary()), *self.arguments]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(self._answers, f"an answer of Valkey on port {self.port}")
@@ -118,6 +125,28 @@ def valkey(**options: str | int) -> Generator[ValkeyServer]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def valkey_sentinel(primary: ValkeyServer, name: str) -> Generator[ValkeyServer]:
+    """A Sentinel: watches *primary* under *name*, and makes a replica the primary when that one is gone."""
+    sentinel = ValkeyServer()
+    file = sentinel.folder / "sentinel.conf"
+    lines = (
+        f"port {sentinel.port}",
+        f"bind {sentinel.host}",
+        f"dir {sentinel.folder}",
+        f"sentinel monitor {name} {primary.host} {primary.port} 1",
+        f"sentinel down-after-milliseconds {name} 300",
+        f"sentinel failover-timeout {name} 2000",
+    )
+    file.write_text("\n".join(lines))
+    sentinel.arguments = [str(file), "--sentinel"]
+    try:
+        sentinel.start()
+        yield sentinel
+    finally:
+        sentinel.close()
 
 
 @contextmanager

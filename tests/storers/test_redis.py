@@ -307,7 +307,7 @@ class TestOpening:
             for password in (None, "hunter3"):
                 async with Redis(port=server.port, password=password) as client:
                     with pytest.raises(StorerError, match=f"localhost:{server.port} refuses") as caught:
-                        await RedisStorer(client).open()
+                        await RedisStorer(client, timeout=timedelta(seconds=0.5)).open()
                     assert "hunter" not in f"{caught.value!r} {caught.value.__cause__!r}"
             async with Redis(port=server.port, password="hunter2") as client:
                 await RedisStorer(client).open()

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace as changed
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, Sentinel
 
 from aiosessions._errors import StorerError
 from aiosessions._storer import Record
@@ -23,7 +24,7 @@ from aiosessions.storers.redis import RedisStorer
 from aiosessions.testing.suites_storer import collected
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy
-from tests.servers import ValkeyServer, until, valkey
+from tests.servers import ValkeyServer, until, valkey, valkey_sentinel
 from tests.storers.load import Load
 from tests.storers.redis_racer import ROUNDS
 
@@ -49,6 +50,10 @@ def replica_of(server: ValkeyServer) -> Generator[ValkeyServer]:
     with valkey(replicaof=f"{server.host} {server.port}") as replica:
         until(lambda: bool(replica.ask("INFO", "replication")["master_link_status"] == "up"), "replication")
         yield replica
+
+
+def replicas_known_to(sentinel: ValkeyServer) -> int:
+    return len(sentinel.ask("SENTINEL", "REPLICAS", "shop"))
 
 
 class TestLostAnswers:
@@ -252,10 +257,39 @@ class TestReplicas:
                     lambda: storer.delete_by_owner("ann"),
                 ]
                 for call in calls:
+                    proxy.cut()  # so that WAIT does not wait for an earlier write of the same connection
                     with pytest.raises(StorerError, match="0 replicas have the write, 1 are asked for"):
                         await call()
                 replica.resume()
                 assert not await storer.delete("k")
+
+    async def test_a_fail_over_by_sentinel_keeps_what_the_replica_had(self) -> None:
+        """S13, F4: the same storer goes on with the new primary."""
+        with (
+            valkey(repl_diskless_sync_delay=0) as server,
+            replica_of(server) as replica,
+            valkey_sentinel(server, "shop") as watcher,
+        ):
+            until(lambda: replicas_known_to(watcher) == 1, "the discovery of the replica")
+            sentinel = cast("Any", Sentinel)([(watcher.host, watcher.port)])  # redis-py gives it no types
+            async with sentinel.sentinels[0], sentinel.master_for("shop") as client:
+                storer = RedisStorer(client, wait_replicas=1)
+                await storer.open()
+                record = a_record("ann")
+                assert await storer.create("k", record)
+                server.kill()
+                promoted = partial(until, lambda: bool(replica.ask("ROLE")[0] == b"master"), "a fail-over")
+                await anyio.to_thread.run_sync(promoted)
+                storer = RedisStorer(client)
+                with anyio.fail_after(10):
+                    while True:
+                        try:
+                            found = await storer.read("k")
+                        except StorerError:
+                            continue
+                        break
+                assert found == record
+                assert await storer.delete("k")
 
 
 class TestProcesses:
