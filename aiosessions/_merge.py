@@ -74,7 +74,10 @@ class Merger(Generic[T]):
         Raises:
             ConflictError: "raise" or `Merge.RAISE`, or the result would not fit T; it names the fields.
         """
-        outcome = self._attempt(base, ours, theirs, on_conflict)
+        try:
+            outcome = self._attempt(base, ours, theirs, on_conflict)
+        except RecursionError:
+            outcome = "it is nested too deeply to merge"
         if isinstance(outcome, Merged):
             return outcome
         del base, ours, theirs  # tracebacks may show local variables
@@ -108,8 +111,6 @@ class Merger(Generic[T]):
             ]
         except (EncodeError, DecodeError):
             return "what is stored now does not fit it"
-        except RecursionError:
-            return "it is nested too deeply to merge"
 
         merged = _merge(self._plan, documents[0], documents[1], documents[2], "", clashes)
         if refused := clashes.refused or (clashes.settled if on_conflict == "raise" else []):
