@@ -10,6 +10,10 @@ from aiosessions._errors import ConfigError
 __all__ = ["StorerURL", "flag", "seconds"]
 
 _T = TypeVar("_T")
+_MALFORMED = (
+    "the storer's URL is malformed: give scheme://user:password@host:port/path?option=value, "
+    "and write / ? # @ : in a password as %2F %3F %23 %40 %3A"
+)
 
 
 class StorerURL:
@@ -30,9 +34,12 @@ class StorerURL:
             parts = urlsplit(text)
             options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
-            raise ConfigError("the storer's URL is malformed: give scheme://host:port/path?option=value") from None
+            raise ConfigError(_MALFORMED) from None
         if not parts.scheme:
-            raise ConfigError("the storer's URL has no scheme: give memory:, disk:PATH, redis://host, ...")
+            raise ConfigError("the storer's URL has no scheme: give memory:, disk:PATH, redis://host or another")
+        # What follows a / ? or # of a password would be shown as a path.
+        if parts.fragment or (parts.netloc and "@" in parts.path):
+            raise ConfigError(_MALFORMED)
         self.scheme = parts.scheme
         self.path = unquote(parts.path)
         userinfo, _, hosts = parts.netloc.rpartition("@")
@@ -45,7 +52,7 @@ class StorerURL:
             raise ConfigError(f"{self}: an option comes twice")
 
     def __str__(self) -> str:
-        return f"{self.scheme}:{self.path}" if not self.hosts else f"{self.scheme}://{self.where}{self.path}"
+        return f"{self.scheme}://{self.where}{self.path}" if self.hosts else f"{self.scheme}:{self.path}".rstrip(":")
 
     def __repr__(self) -> str:
         return f"StorerURL({str(self)!r})"

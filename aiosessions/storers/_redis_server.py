@@ -2,17 +2,19 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, cast
 
 import anyio
 
 from aiosessions._errors import ConfigError, StorerError
+from aiosessions._storer_url import StorerURL, flag
 from aiosessions.storers._redis_scripts import Script
 
 try:
     from redis.asyncio import Redis, RedisCluster
+    from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import (
@@ -25,7 +27,7 @@ try:
 except ImportError as error:
     raise ImportError('RedisStorer needs redis-py: pip install "aiosessions[redis]"') from error
 
-__all__ = ["Call", "Client", "RedisServer"]
+__all__ = ["URL_OPTIONS", "Call", "Client", "RedisServer", "client_from_url"]
 
 _log = logging.getLogger("aiosessions.storers.redis")
 
@@ -34,6 +36,22 @@ Client = Redis | RedisCluster
 # The last three come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
 # another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
 _DRIVER_ERRORS = (RedisError, RedisClusterException, OSError, AttributeError, LookupError, RuntimeError)
+
+_URL_OPTIONS: dict[str, Callable[[str], object]] = {
+    "client_name": str,
+    "health_check_interval": float,
+    "max_connections": int,
+    "protocol": int,
+    "socket_connect_timeout": float,
+    "socket_keepalive": flag,
+    "socket_timeout": float,
+    "ssl_ca_certs": str,
+    "ssl_cert_reqs": str,
+    "ssl_certfile": str,
+    "ssl_check_hostname": flag,
+    "ssl_keyfile": str,
+}
+URL_OPTIONS = ("cluster", "db", *_URL_OPTIONS)
 
 _Argument = bytes | str | int | float
 _Command = Sequence[_Argument]
@@ -260,3 +278,36 @@ class RedisServer:
 
 def _is_failure(answer: object) -> bool:
     return isinstance(answer, Exception) and not isinstance(answer, NoScriptError)
+
+
+def client_from_url(url: StorerURL) -> Client:
+    """A client, not yet connected, for the address and the driver's options of *url*.
+
+    Raises:
+        ConfigError: an address or an option that cannot be.
+    """
+    options = {name: url.option(name, convert, None) for name, convert in _URL_OPTIONS.items()}
+    options |= {"username": url.user or None, "password": url.password or None}
+    options = {name: value for name, value in options.items() if value is not None}
+    one = cast("Callable[..., Client]", Redis)
+    cluster = cast("Callable[..., Client]", RedisCluster)
+    is_cluster = url.option("cluster", flag, default=False)
+    db = url.option("db", int, 0)
+    path = url.path.strip("/")
+    if path and not url.hosts and not path.isdecimal():
+        return one(unix_socket_path=url.path, db=db, **options)
+
+    if path and not path.isdecimal():
+        raise ConfigError(f"{url}: the path is the number of a database: give /0, or none")
+    db = int(path or db)
+    nodes = [(host, port or 6379) for host, port in url.hosts or [("localhost", None)]]
+    options["ssl"] = url.scheme in ("rediss", "valkeys")
+    if is_cluster:
+        if db:
+            raise ConfigError(f"{url}: a cluster has database 0 only")
+        return cluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
+
+    if len(nodes) > 1:
+        raise ConfigError(f"{url}: several hosts are a cluster's: add ?cluster=true")
+    host, port = nodes[0]
+    return one(host=host, port=port, db=db, **options)

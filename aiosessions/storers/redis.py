@@ -11,8 +11,9 @@ import anyio
 
 from aiosessions._errors import ConfigError, StorerError
 from aiosessions._storer import Record
+from aiosessions._storer_url import StorerURL, seconds
 from aiosessions.storers._redis_scripts import DELETE, FORMAT, HEAD, HEAL, INDEX, TIME, TIMES, TOUCH, WRITE
-from aiosessions.storers._redis_server import Call, Client, RedisServer
+from aiosessions.storers._redis_server import URL_OPTIONS, Call, Client, RedisServer, client_from_url
 
 __all__ = ["RedisStorer"]
 
@@ -75,6 +76,31 @@ class RedisStorer:
         self._clock = clock
         self._lock = anyio.Lock()
         self._opened = 0
+
+    @classmethod
+    def from_url(cls, url: str) -> "RedisStorer":
+        """A storer with a client of its own, which the last `aclose` closes.
+
+        Args:
+            url: `redis://user:password@host:port/0` (`rediss:` and `valkeys:` with TLS), `redis:/path/to/socket`, or
+                `redis://host,host?cluster=true`; options are `prefix`, `timeout` (in seconds), `wait_replicas`, and
+                redis-py's `db`, `client_name`, `max_connections`, `protocol`, `health_check_interval`,
+                `socket_timeout`, `socket_connect_timeout`, `socket_keepalive`, `ssl_ca_certs`, `ssl_cert_reqs`,
+                `ssl_certfile`, `ssl_keyfile`, `ssl_check_hostname`.
+
+        Raises:
+            ConfigError: an option that there is not, or a value that it cannot have.
+        """
+        parsed = StorerURL(url)
+        storer = cls(
+            client_from_url(parsed),
+            prefix=parsed.option("prefix", str, "session:"),
+            timeout=parsed.option("timeout", seconds, timedelta(seconds=5)),
+            wait_replicas=parsed.option("wait_replicas", int, 0),
+            owns_client=True,
+        )
+        parsed.finish("prefix", "timeout", "wait_replicas", *URL_OPTIONS)
+        return storer
 
     def __repr__(self) -> str:
         return f"<RedisStorer of {_text(self._prefix)!r}, {self._server.where}>"

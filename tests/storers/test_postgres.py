@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any
@@ -319,15 +319,9 @@ async def test_a_document_is_jsonb_where_it_comes_back_equal_and_raw_where_not(
     got = await storer.read("k")
     assert got is not None
     if survives:
-        assert repr(_sorted(json.loads(got.value))) == repr(_sorted(json.loads(document)))
+        assert json.dumps(json.loads(got.value), sort_keys=True) == json.dumps(json.loads(document), sort_keys=True)
     else:
         assert got.value == document
-
-
-def _sorted(tree: object) -> object:
-    if isinstance(tree, dict):
-        return {key: _sorted(tree[key]) for key in sorted(tree)}
-    return [_sorted(item) for item in tree] if isinstance(tree, list) else tree
 
 
 async def test_codecs_that_the_application_gave_its_pool_do_not_matter(postgres_server: PostgresServer) -> None:
@@ -432,21 +426,22 @@ async def test_each_call_is_one_round_trip(postgres_server: PostgresServer, pool
     async with Proxy("127.0.0.1", postgres_server.port) as proxy:
         storer = PostgresStorer.from_url(f"{_through(postgres_server, proxy)}&max_size=1")
         await storer.open()
-        for counted in (False, True):
-            first, second = record(owner="ann"), record(owner="ann")
-            now = time.time()
-            for expected, call in (
-                (None, lambda: storer.read("k")),
-                (True, lambda first=first: storer.create("k", first)),
-                (True, lambda first=first, second=second: storer.replace("k", second, version=first.version)),
-                (True, lambda now=now: storer.touch("k", seen_at=now, expires_at=now + 99)),
-                (True, lambda: storer.delete("k")),
-                ([], lambda: storer.list_by_owner("ann")),
-                (0, lambda: storer.delete_by_owner("ann")),
-            ):
-                proxy.tally.reset()
-                assert await call() == expected
-                assert not counted or proxy.tally.round_trips == 1
+        first, second = record(owner="ann"), record(owner="ann")
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "read": lambda: storer.read("k"),
+            "create": lambda: storer.create("k", first),
+            "replace": lambda: storer.replace("k", second, version=first.version),
+            "touch": lambda: storer.touch("k", seen_at=second.seen_at, expires_at=None),
+            "list": lambda: storer.list_by_owner("ann"),
+            "delete": lambda: storer.delete("k"),
+            "delete by owner": lambda: storer.delete_by_owner("ann"),
+        }
+        for call in calls.values():
+            await call()
+        for name, call in calls.items():
+            proxy.tally.reset()
+            await call()
+            assert proxy.tally.round_trips == 1, name
         await storer.aclose()
 
 
