@@ -150,6 +150,16 @@ class TestFailures:
             assert await storer.read("k") is not None, "a cut connection alone is no failure: the driver connects again"
             assert await storer.delete("k")
 
+    async def test_one_failure_among_many_calls_is_a_failure(self, redis_client: Redis, redis_prefix: str) -> None:
+        """S13: delete_by_owner, where one key holds a foreign type."""
+        storer = RedisStorer(redis_client, prefix=redis_prefix)
+        for key in ("k1", "k2", "k3"):
+            await storer.create(key, a_record("ann"))
+        await redis_client.delete(f"{redis_prefix}s#k2")
+        await redis_client.lpush(f"{redis_prefix}s#k2", "x")
+        with pytest.raises(StorerError, match="ResponseError"):
+            await storer.delete_by_owner("ann")
+
     async def test_scripts_survive_a_server_that_forgot_them(
         self, valkey_server: ValkeyServer, redis_client: Redis, redis_prefix: str
     ) -> None:
@@ -262,6 +272,15 @@ class TestReplicas:
                         await call()
                 replica.resume()
                 assert not await storer.delete("k")
+
+    async def test_a_server_that_forbids_wait_confirms_nothing(self) -> None:
+        """S13: what cannot be known is an error."""
+        with valkey() as server:
+            server.ask("ACL", "SETUSER", "default", "-wait")
+            async with Redis(port=server.port) as client:
+                storer = RedisStorer(client, wait_replicas=1)
+                with pytest.raises(StorerError, match="NoPermissionError"):
+                    await storer.create("k", a_record())
 
     async def test_a_fail_over_by_sentinel_keeps_what_the_replica_had(self) -> None:
         """S13, F4: the same storer goes on with the new primary."""
