@@ -95,10 +95,10 @@ class StorerURL:
             unknown = ", ".join(sorted(self._options))
             raise ConfigError(f"{self}: unknown option {unknown}; there are {', '.join(sorted(known)) or 'none'}")
 
-    def rebuilt(self, scheme: str, options: dict[str, str]) -> str:
+    def rebuilt(self, scheme: str, options: dict[str, str], *, default_port: int) -> str:
         """The URL for a driver to read: of another scheme, with these options, and nothing in it that is malformed."""
         hosts = ",".join(
-            (f"[{host}]" if ":" in host else quote(host)) + ("" if port is None else f":{port}")
+            f"[{host}]:{port or default_port}" if ":" in host else f"{quote(host)}:{port or default_port}"
             for host, port in self.hosts
         )
         user = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user else ""

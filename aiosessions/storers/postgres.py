@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 # What libpq's URLs may say and asyncpg reads; it would send anything else to the server as a setting.
 _DSN_OPTIONS = frozenset({
-    "application_name", "database", "dbname", "gsslib", "host", "krbsrvname", "passfile", "password", "port", "service",
+    "application_name", "database", "dbname", "gsslib", "host", "krbsrvname", "passfile", "password", "service",
     "sslcert", "sslcrl", "sslkey", "ssl_max_protocol_version", "ssl_min_protocol_version", "sslmode", "sslnegotiation",
     "sslpassword", "sslrootcert", "target_session_attrs", "user",
 })  # fmt: skip
@@ -271,7 +271,7 @@ class PostgresStorer:
 class _OwnPool:
     """A pool made from a URL when it is first awaited, in the event loop that uses it."""
 
-    options = ("min_size", "max_size", "statement_cache_size")
+    options = ("max_size", "min_size", "port", "statement_cache_size")
 
     def __init__(self, url: StorerURL) -> None:
         # Without connections at the start: asyncpg gives a pool up whose first connection fails.
@@ -280,11 +280,13 @@ class _OwnPool:
         self._statement_cache_size = url.option("statement_cache_size", int, 100)
         if not 0 <= self._min_size <= self._max_size or self._max_size == 0:
             raise ConfigError(f"{url}: min_size must be from 0 to max_size, and max_size at least 1")
+        port = url.option("port", int, 5432)
         options = url.driver_options(_DSN_OPTIONS)
-        port = options.get("port", "5432")
         hosts = url.hosts or [(options.get("host", "localhost"), None)]
         self.where = ",".join(f"{host}:{own_port or port}" for host, own_port in hosts)
-        self._dsn = url.rebuilt("postgresql", options)
+        if not url.hosts:
+            options["port"] = str(port)
+        self._dsn = url.rebuilt("postgresql", options, default_port=port)
         self._pool: asyncpg.Pool | None = None
 
     def __await__(self) -> Generator[Any, Any, Any]:  # Any: as in Pool
