@@ -58,10 +58,12 @@ class _JWSRegistry(jws.JWSRegistry):
     max_header_length = _HEADER_LIMIT
     max_payload_length = _TOKEN_LIMIT
 
+    def __init__(self, algorithm: str) -> None:
+        super().__init__(algorithms=[algorithm])
+        self._only = {name: model for name, model in self.algorithms.items() if name == algorithm}
+
     def get_alg(self, name: str) -> JWSAlgModel:
-        if not self.allowed or name not in self.allowed:
-            raise ValueError("another algorithm")
-        return self.algorithms[name]
+        return self._only[name]
 
 
 class _JWERegistry(jwe.JWERegistry):
@@ -85,7 +87,7 @@ class JoseKey:
 
     def __init__(self, key: jwk.Key, algorithm: str, kid: str, not_before: float) -> None:
         self._key = key
-        self._jws = _JWSRegistry(algorithms=[algorithm])
+        self._jws = _JWSRegistry(algorithm)
         self._jwe = _JWERegistry(algorithms=[algorithm, _ENC])
         self.algorithm = algorithm
         self.kid = kid

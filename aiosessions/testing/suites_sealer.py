@@ -139,10 +139,7 @@ class SealerSuite:
         """F6: each character of the token, changed by its lowest bit, by more, and to one that is in no alphabet."""
         for index, character in enumerate(token):
             place = _ALPHABET.find(character)
-            others = [_ALPHABET[place ^ 1], _ALPHABET[place ^ 16 if place >= 0 else 0], "=", "+", "Ж"]
-            for other in others:
-                if other == character:
-                    continue
+            for other in (_ALPHABET[place ^ 1], _ALPHABET[place ^ 16 if place >= 0 else 0], "=", "+", "Ж"):
                 forged = token[:index] + other + token[index + 1 :]
                 opened = sealer.open(forged, name=_NAME, now=_NOW)
                 assert opened is None, f"accepted with character {index} of {len(token)} changed to {other!r}"
@@ -159,8 +156,7 @@ class SealerSuite:
             assert sealer.open(token[:index], name=_NAME, now=_NOW) is None, f"accepted, cut to {index} characters"
             assert sealer.open(token[index + 1 :], name=_NAME, now=_NOW) is None, f"accepted without its first {index}"
             left_out = token[:index] + token[index + 1 :]
-            if left_out != token:
-                assert sealer.open(left_out, name=_NAME, now=_NOW) is None, f"accepted without character {index}"
+            assert sealer.open(left_out, name=_NAME, now=_NOW) is None, f"accepted without character {index}"
 
     @pytest.mark.parametrize("more", ["A", "=", "==", ".", ".A", " ", "\n", "\x00", "AAAA", "Ж"])
     def test_a_token_with_more_is_refused(self, sealer: Sealer, token: str, more: str) -> None:

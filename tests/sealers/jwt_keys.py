@@ -1,6 +1,9 @@
 """Keys of every kind that a JWTSealer takes."""
 
 import json
+from collections.abc import Iterator
+from functools import cache
+from itertools import cycle
 from typing import Any
 
 from joserfc import jwk
@@ -25,13 +28,19 @@ KINDS: dict[str, dict[str, Any]] = {  # Any: keyword arguments of different type
 }
 
 
+@cache
+def _rsa_keys() -> Iterator[jwk.RSAKey]:
+    """Four of them, again and again: one takes up to half a second to make, and no test needs five."""
+    return cycle([jwk.RSAKey.generate_key(2048) for _ in range(4)])
+
+
 def make_jwk(kind: str) -> jwk.Key:
-    """A new private key for this kind of token."""
+    """A private key for this kind of token, another than the last."""
     if kind in ("HS256", "HS384", "HS512", "A256KW"):
         return jwk.OctKey.generate_key({"HS384": 384, "HS512": 512}.get(kind, 256))
     if kind in ("EdDSA", "ECDH X25519"):
         return jwk.OKPKey.generate_key("Ed25519" if kind == "EdDSA" else "X25519")
-    return jwk.RSAKey.generate_key(2048) if kind == "RS256" else jwk.ECKey.generate_key("P-256")
+    return next(_rsa_keys()) if kind == "RS256" else jwk.ECKey.generate_key("P-256")
 
 
 def private(key: jwk.Key) -> str:
