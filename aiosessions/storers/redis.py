@@ -125,12 +125,12 @@ class RedisStorer:
                 await self._server.aclose()
 
     async def read(self, key: str) -> Record | None:
-        with self._server.operation():
+        async with self._server.operation():
             (data,) = await self._server.fetch([self._key(key)])
         return self._record(key, data)
 
     async def create(self, key: str, record: Record) -> bool:
-        with self._server.operation():
+        async with self._server.operation():
             if self._server.is_cluster and record.owner is not None:
                 index = self._index(key, record.owner, record.seen_at, record.expires_at)
                 await self._server.run(index, wait=True)
@@ -138,7 +138,7 @@ class RedisStorer:
         return bool(answer == 1)
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        with self._server.operation():
+        async with self._server.operation():
             if not self._server.is_cluster or record.owner is None:
                 return bool(await self._server.run(self._write(key, record, version), wait=True) == 1)
 
@@ -158,7 +158,7 @@ class RedisStorer:
             _milliseconds(seen_at, expires_at),
             until,
         )
-        with self._server.operation():
+        async with self._server.operation():
             answer = await self._server.run(Call(TOUCH, (self._key(key),), (*start, b"")), wait=False)
             # Rarely: it was touched so often that the owner's index is about to forget it, and is written first.
             while isinstance(answer, bytes):
@@ -172,13 +172,13 @@ class RedisStorer:
         return bool(answer == 1)
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        with self._server.operation():
+        async with self._server.operation():
             return bool(await self._server.run(self._delete(key, version=version), wait=True) == 1)
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
         listed: list[tuple[str, Record]] = []
         for page in await self._indexed(owner, prefix):
-            with self._server.operation():
+            async with self._server.operation():
                 found = await self._server.fetch([self._key(key) for key in page])
             missing: list[str] = []
             for key, data in zip(page, found, strict=True):
@@ -194,7 +194,7 @@ class RedisStorer:
         ended = 0
         for page in await self._indexed(owner, prefix):
             keys = [key for key in page if key != keep]
-            with self._server.operation():
+            async with self._server.operation():
                 ended += sum(await self._server.run_all([self._delete(key, owner=owner) for key in keys], wait=True))
             await self._heal(owner, keys)
         return ended
@@ -205,7 +205,7 @@ class RedisStorer:
         for node in await self._server.nodes():
             cursor = 0
             while True:
-                with self._server.operation():
+                async with self._server.operation():
                     cursor, names = await node.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
                 for name in names:
                     rest = name[len(start) :]
@@ -289,7 +289,7 @@ class RedisStorer:
         return Call(INDEX, (self._index_key(owner),), (_bytes(key), span))
 
     async def _indexed(self, owner: str, prefix: str) -> Iterator[list[str]]:
-        with self._server.operation():
+        async with self._server.operation():
             members = await self._server.ask("ZRANGE", self._index_key(owner), 0, -1)
         keys = [key for member in members if (key := _text(member)).startswith(prefix)]
         return (keys[start : start + _PAGE] for start in range(0, len(keys), _PAGE))
@@ -297,7 +297,7 @@ class RedisStorer:
     async def _heal(self, owner: str, missing: Sequence[str]) -> None:
         if missing:
             heal = Call(HEAL, (self._index_key(owner),), (self._young, *map(_bytes, missing)))
-            with self._server.operation():
+            async with self._server.operation():
                 await self._server.run(heal, wait=False)
 
 
