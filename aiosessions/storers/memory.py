@@ -127,7 +127,6 @@ class MemoryStorer:
         return True
 
     async def clean(self) -> int:
-        await anyio.lowlevel.checkpoint()
         latest = self._clock() - _GRACE
         removed = looked_at = 0
         for number in sorted(number for number in self._shelves if number * _SHELF <= latest):

@@ -118,10 +118,10 @@ class Clock(Protocol):
 class MovableClock:
     """A clock for storers that are given one: stands still until it is moved."""
 
-    limit = math.inf
+    limit: float = math.inf
 
     def __init__(self, start: float = 1_800_000_000.25) -> None:
-        self.time = start
+        self.time: float = start
 
     def now(self) -> float:
         return self.time
@@ -133,7 +133,7 @@ class MovableClock:
 class WaitingClock:
     """Real time, for storers whose server keeps the clock."""
 
-    limit = 10.0
+    limit: float = 10.0
 
     def now(self) -> float:
         return time.time()
@@ -687,7 +687,7 @@ class CleanableSuite(StorerCase):
     """S10: what a storer with expired records to remove promises."""
 
     crowd: ClassVar[int] = 400
-    """How many records must be cleaned without holding up the event loop."""
+    """How many records to clean without holding up the event loop."""
 
     @pytest.fixture
     async def cleanable(self, storer: _CleanableStorer) -> _CleanableStorer:
@@ -703,15 +703,17 @@ class CleanableSuite(StorerCase):
         assert await cleanable.clean() == 0, "clean of an empty storer must return 0"
         for number in range(3):
             await cleanable.create(f"old{number}", self.record(clock, owner="ann", lives=self.shortest))
-        live, forever = self.record(clock, lives=3600.0), self.record(clock, lives=None)
-        await cleanable.create("live", live)
-        await cleanable.create("forever", forever)
+        await cleanable.create("recent", self.record(clock, lives=self.shortest + 30))
+        await cleanable.create("live", self.record(clock, lives=3600.0))
+        await cleanable.create("forever", self.record(clock, lives=None))
 
         await clock.advance(self.shortest + 30)
         assert await cleanable.clean() == 0, "what expired less than a minute ago must stay"
         await clock.advance(40)
         assert await cleanable.clean() == 3, "clean must remove what expired more than a minute ago, and count it"
         assert await cleanable.clean() == 0, "a second clean must find nothing"
+        await clock.advance(30)
+        assert await cleanable.clean() == 1, "clean must remove what has expired for a minute by now"
         assert await cleanable.read("live") is not None, "clean must leave live records"
         assert await cleanable.read("forever") is not None, "clean must leave records without a deadline"
 
@@ -744,15 +746,14 @@ class CleanableSuite(StorerCase):
     ) -> None:
         """S10: expiry is checked again under the lock or statement that deletes."""
         self.needs(clock, 90.0)
-        for number in range(100):
-            await cleanable.create(f"k{number}", self.record(clock, lives=5.0))
+        await race(self.crowd, lambda number: cleanable.create(f"k{number}", self.record(clock, lives=5.0)))
         await clock.advance(90)
         async with anyio.create_task_group() as group:
             group.start_soon(cleanable.clean)
-            for number in reversed(range(100)):
+            for number in reversed(range(self.crowd)):
                 assert await cleanable.create(f"k{number}", self.record(clock)), "an expired key must be free"
                 await anyio.lowlevel.checkpoint()
-        missing = [number for number in range(100) if await cleanable.read(f"k{number}") is None]
+        missing = [number for number in range(self.crowd) if await cleanable.read(f"k{number}") is None]
         assert not missing, f"clean removed {len(missing)} records that were made while it ran"
 
     async def test_two_cleans_at_once_remove_each_record_once(self, cleanable: _CleanableStorer, clock: Clock) -> None:

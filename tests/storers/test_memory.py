@@ -82,6 +82,19 @@ async def test_what_expired_leaves_as_new_records_come(clock: MovableClock) -> N
     assert held(storer) == 100
 
 
+async def test_the_short_lived_among_the_long_lived_leave_too(clock: MovableClock) -> None:
+    """S10: also when the storer has already looked for what expires first."""
+    storer = MemoryStorer(clock=clock.now)
+    for number in range(10):
+        await storer.create(f"long{number}", record(clock, lives=100_000.0))
+    for number in range(10):
+        await storer.create(f"short{number}", record(clock, lives=100.0))
+    await clock.advance(1_000)
+    for number in range(10):
+        await storer.create(f"new{number}", record(clock))
+    assert held(storer) == 20
+
+
 async def test_a_storer_that_was_left_alone_catches_up_step_by_step(clock: MovableClock) -> None:
     """S10: no single call pays for a crowd that expired, and each pays for more than it adds."""
     storer = MemoryStorer(clock=clock.now)
