@@ -38,13 +38,15 @@ class NotAuthenticatedError(NoSessionError):
 class NoKeyError(SessionError, KeyError):
     """A mapping session has no such key."""
 
-    __str__ = Exception.__str__
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # KeyError's own would quote the message
 
 
 class KeyExistsError(SessionError, KeyError):
     """`add()` found the key already present."""
 
-    __str__ = Exception.__str__
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # KeyError's own would quote the message
 
 
 class ConflictError(SessionError):

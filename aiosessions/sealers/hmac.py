@@ -63,7 +63,7 @@ class HMACSealer:
     __slots__ = ("_bound", "reseal")
 
     def __init__(self, keys: Keys, *, reseal: bool = False) -> None:
-        self.reseal = reseal
+        self.reseal: bool = reseal
         try:
             self.reload(keys)
         finally:

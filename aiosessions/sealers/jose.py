@@ -87,12 +87,12 @@ class JoseKey:
 
     def __init__(self, key: jwk.Key, algorithm: str, kid: str, not_before: float) -> None:
         self._key = key
-        self._jws = _JWSRegistry(algorithm)
-        self._jwe = _JWERegistry(algorithms=[algorithm, _ENC])
-        self.algorithm = algorithm
-        self.kid = kid
-        self.not_before = not_before
-        self.can_seal = key.is_private
+        self._jws: _JWSRegistry = _JWSRegistry(algorithm)
+        self._jwe: _JWERegistry = _JWERegistry(algorithms=[algorithm, _ENC])
+        self.algorithm: str = algorithm
+        self.kid: str = kid
+        self.not_before: float = not_before
+        self.can_seal: bool = key.is_private
 
     def __repr__(self) -> str:
         return f"JoseKey(kid={self.kid!r}, algorithm={self.algorithm!r})"

@@ -128,7 +128,7 @@ class JWTSealer:
         reseal: bool = False,
     ) -> None:
         try:
-            self.reseal = reseal
+            self.reseal: bool = reseal
             self._algorithm = algorithm
             self._encrypt = encrypt
             self._issuer = None if issuer is None else _text("issuer", issuer)

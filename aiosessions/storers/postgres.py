@@ -16,8 +16,8 @@ from aiosessions.storers._postgres_schema import Found, Layout, Statements, sche
 
 try:
     import asyncpg
-except ImportError as error:
-    raise ImportError('PostgresStorer needs asyncpg: pip install "aiosessions[postgres]"') from error
+except ImportError as _error:
+    raise ImportError('PostgresStorer needs asyncpg: pip install "aiosessions[postgres]"') from _error
 
 __all__ = ["Pool", "PostgresStorer", "schema_sql"]
 
@@ -98,8 +98,8 @@ class PostgresStorer:
 
         self._layout = Layout(table, column, unlogged=unlogged)
         self._sql = Statements(self._layout)
-        self.durable = not unlogged
-        self.stores_json = self._layout.is_jsonb
+        self.durable: bool = not unlogged
+        self.stores_json: bool = self._layout.is_jsonb
         self._pool = pool
         self._where = "PostgreSQL"
         self._timeout = timeout.total_seconds()

@@ -69,9 +69,9 @@ class Browser:
         keep_headers: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.cookies = CookieJar(clock)
+        self.cookies: CookieJar = CookieJar(clock)
         self.headers: dict[str, str] = {}
-        self.base_url = base_url or (app if isinstance(app, str) else "https://testserver")
+        self.base_url: str = base_url or (app if isinstance(app, str) else "https://testserver")
         self._keep_headers = keep_headers
         self._clock = clock
         self._server = _server_of(app, raise_app_exceptions=raise_app_exceptions)

@@ -158,7 +158,7 @@ class _Exchange:
         self, app: Callable[..., Any], scope: _Message, sent: Sent, pipe: MemoryObjectSendStream[bytes] | None
     ) -> None:  # Any: see Browser
         self.status = 0
-        self.headers = Headers()
+        self.headers: Headers = Headers()
         self.chunks: list[bytes] = []
         self.started = anyio.Event()
         self.over = anyio.Event()
@@ -224,7 +224,7 @@ class ASGISocket:
     def __init__(
         self, app: Callable[..., Any], scope: _Message, *, raise_app_exceptions: bool
     ) -> None:  # Any: see Browser
-        self.headers = Headers()
+        self.headers: Headers = Headers()
         self.subprotocol: str | None = None
         self._raises = raise_app_exceptions
         self._to_app, self._at_app = _channel()
@@ -270,7 +270,8 @@ class ASGISocket:
 
         status, body = 403, b""
         if message["type"] == "websocket.http.response.start":
-            status, self.headers = message["status"], _headers(message)
+            status = message["status"]
+            self.headers = _headers(message)
             sent.heard(self.headers)
             more = True
             while more:

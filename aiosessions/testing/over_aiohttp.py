@@ -112,7 +112,7 @@ class AiohttpSocket:
 
     def __init__(self, connection: "aiohttp.ClientWebSocketResponse[bool]", headers: Headers) -> None:
         self.headers = headers
-        self.subprotocol = connection.protocol
+        self.subprotocol: str | None = connection.protocol
         self._connection = connection
 
     async def send_text(self, text: str) -> None:

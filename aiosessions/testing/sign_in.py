@@ -20,10 +20,10 @@ class Credentials(dict[str, str]):
     """
 
     def __init__(self, lines: list[tuple[str, str]]) -> None:
-        self.set_cookies = [value for name, value in lines if name.lower() == "set-cookie"]
+        self.set_cookies: list[str] = [value for name, value in lines if name.lower() == "set-cookie"]
         pairs = [line.partition(";")[0].partition("=") for line in self.set_cookies]
         super().__init__((name, value) for name, _, value in pairs)
-        self.headers = {name: value for name, value in lines if name.lower() not in _NO_CREDENTIALS}
+        self.headers: dict[str, str] = {name: value for name, value in lines if name.lower() not in _NO_CREDENTIALS}
         if self:
             self.headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.items())
 
