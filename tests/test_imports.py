@@ -34,16 +34,21 @@ FOREIGN = {
 """Drivers, frameworks, servers, and what only tests use."""
 
 WITHOUT = """
-import importlib.abc, sys
+import sys
 
-class Absent(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] in {names!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class AllBut:
+    def __init__(self, finder):
+        self._finder = finder
 
-sys.meta_path.insert(0, Absent())
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in {names!r} else self._finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [AllBut(finder) for finder in sys.meta_path]
 """
-"""Takes modules away from a fresh interpreter, as if their distribution were not installed."""
+"""Takes modules away from a fresh interpreter, as if their distributions were not installed."""
 
 
 def fresh(program: str, *, without: set[str] | frozenset[str] = frozenset()) -> subprocess.CompletedProcess[str]:
