@@ -19,13 +19,13 @@ from aiosessions._errors import (
 )
 from aiosessions._events import Event, EventKind, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
-from aiosessions._marks import Exchange, Marks
+from aiosessions._marks import Doomed, Exchange, Marks, Outgoing
 from aiosessions._messages import RawHeaders
 from aiosessions._meta import Meta, decode_meta, encode_meta
 from aiosessions._overseer import Overseer, changed
 from aiosessions._revocations import Revocations
 from aiosessions._sealer import Claims, Sealer
-from aiosessions._session import Doomed, Outgoing, Session
+from aiosessions._session import Session
 from aiosessions._storer import Record, Storer
 from aiosessions._tokens import new_handle
 from aiosessions._transports import Carried, Transport
@@ -122,7 +122,7 @@ class CookieOverseer(Overseer[T]):
 
         now = self.now()
         claims = self._seals.open(carried.token, name=self._bound(name), now=now)
-        meta = None if claims is None else decode_meta(claims.meta)
+        meta = None if claims is None else _meta_of(claims)
         if claims is None or claims.is_reference or meta is None:
             self._report("rejected", name, reason="not sealed by us")
             return self._blank(carried, name, exchange)
@@ -282,7 +282,7 @@ class CookieOverseer(Overseer[T]):
         replaced, session._replaced = session._replaced, None
         text, session._unverified = session._unverified, ""
         claims = self._seals.open(text, name=self._bound(session.name), now=self.now()) if text else None
-        meta = None if claims is None else decode_meta(claims.meta)
+        meta = None if claims is None else _meta_of(claims)
         if claims is not None and meta is not None and not claims.is_reference:
             replaced = Doomed(claims.session_id, claims.user_id, meta)
         if replaced is not None:
@@ -325,3 +325,15 @@ class _Sealed(NamedTuple):
     meta: Meta
     handle: str
     outgoing: Outgoing
+
+
+def _meta_of(claims: Claims) -> Meta | None:
+    """What the token says beside the value; a JWT that other software issued under a shared key says its times only."""
+    if claims.meta:
+        return decode_meta(claims.meta)
+
+    since = claims.issued_at
+    user_since = None if claims.user_id is None else since
+    return Meta(
+        updated_at=since, ends_at=claims.expires_at, authenticated_at=user_since, created_at=since, seen_at=since
+    )

@@ -1,14 +1,13 @@
 """What one save is about to write: the next meta of a session, its secrets, and the record they make."""
 
-import os
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from aiosessions._csrf import new_csrf_key
 from aiosessions._lifetime import Lifetime
 from aiosessions._marks import Marks
 from aiosessions._meta import Meta, Secret
-from aiosessions._session import CSRF_KEY_BYTES
 
 __all__ = ["SHORT", "Draft", "first_alive", "next_meta", "next_secrets", "wants_confirmation", "wants_rotation"]
 
@@ -35,9 +34,7 @@ class Draft(NamedTuple):
     can_tell: bool = True
 
 
-def next_meta(
-    meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_changed: bool, is_new: bool
-) -> Meta:
+def next_meta(meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_changed: bool, is_new: bool) -> Meta:
     """What a session's meta is after a save; the secrets are not its affair.
 
     Args:
@@ -74,7 +71,7 @@ def next_meta(
         updated_at=updated_at,
         ends_at=ends_at,
         authenticated_at=authenticated_at,
-        csrf=marks.csrf or (os.urandom(CSRF_KEY_BYTES) if is_new or marks.rotations else meta.csrf),
+        csrf=marks.csrf or (new_csrf_key() if is_new or marks.rotations else meta.csrf),
         label=marks.label[0] if marks.label else label,
         flashes=flashes + tuple(marks.added),
         lifetime=own,

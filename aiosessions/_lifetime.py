@@ -1,13 +1,13 @@
 """How long a session lives, and how long its cookie stays."""
 
 from dataclasses import KW_ONLY, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["MAX_AGE_LIMIT", "Lifetime", "unpack_lifetime"]
+__all__ = ["MAX_AGE_LIMIT", "Lifetime", "moment", "unpack_lifetime"]
 
 MAX_AGE_LIMIT = timedelta(days=400)
 """What a browser keeps a cookie at most (RFC 6265bis §5.5)."""
@@ -109,9 +109,29 @@ class Lifetime:
 def unpack_lifetime(packed: tuple[float | str | None, ...]) -> Lifetime | None:
     """The Lifetime that `pack` made this of; None for what no Lifetime could be."""
     try:
-        idle, absolute, cookie, touch, rotate, grace = (
-            timedelta(seconds=value) if isinstance(value, (int, float)) else value for value in packed
+        idle, absolute, cookie, touch, rotate, grace = packed
+        return Lifetime(
+            _span(idle),
+            _span(absolute),
+            cookie=_stay(cookie),
+            touch=_span(touch),
+            rotate=_span(rotate),
+            grace=_span(grace) or timedelta(0),
         )
-        return Lifetime(idle, absolute, cookie=cookie, touch=touch, rotate=rotate, grace=grace)  # type: ignore[arg-type]  # Lifetime checks them
     except (ConfigError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _stay(cookie: float | str | None) -> Literal["browser", "persistent"] | timedelta:
+    if cookie == "browser":
+        return "browser"
+    return "persistent" if cookie == "persistent" else _span(cookie) or timedelta(0)
+
+
+def _span(seconds: float | str | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=float(seconds))
+
+
+def moment(seconds: float) -> datetime:
+    """Unix seconds as an aware datetime, UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -7,15 +7,26 @@ import msgspec
 
 from aiosessions._errors import EncodeError
 from aiosessions._lifetime import Lifetime
-from aiosessions._meta import PackedFlash
+from aiosessions._meta import Meta, PackedFlash
 
 if TYPE_CHECKING:
     from aiosessions._session import Session
 
-__all__ = ["Exchange", "Flash", "JSONValue", "Keeper", "Marks", "check_json", "check_text", "check_user_id"]
+__all__ = [
+    "Doomed",
+    "Exchange",
+    "Flash",
+    "JSONValue",
+    "Keeper",
+    "Marks",
+    "Outgoing",
+    "check_json",
+    "check_text",
+    "check_user_id",
+]
 
 T = TypeVar("T")
-JSONValue: TypeAlias = "None | bool | int | float | str | list[JSONValue] | dict[str, JSONValue]"
+JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 
 
 class Flash(NamedTuple):
@@ -37,8 +48,24 @@ class Exchange:
     __slots__ = ("is_managed", "is_started")
 
     def __init__(self) -> None:
-        self.is_managed = False
-        self.is_started = False
+        self.is_managed: bool = False
+        self.is_started: bool = False
+
+
+class Doomed(NamedTuple):
+    """A stored session that is to end."""
+
+    handle: str
+    owner: str | None
+    meta: Meta
+
+
+class Outgoing(NamedTuple):
+    """What the client must be told: a new token, or without one that its own is dead."""
+
+    token: str | None = None
+    max_age: int | None = None
+    site_data: tuple[str, ...] = ()
 
 
 class Keeper(Protocol[T]):

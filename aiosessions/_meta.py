@@ -44,7 +44,8 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
         created_at: for sessions the client holds, which have no record to say it.
         seen_at: likewise.
         generation: likewise, for replay protection.
-        user_epoch: likewise: the user's, when the session became theirs.
+        updates: what `update` wrote lately, number and time: a write whose answer got lost is known under later ones.
+        user_epoch: for sessions the client holds: the user's, when the session became theirs.
     """
 
     secrets: tuple[Secret, ...] = ()
@@ -62,6 +63,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     seen_at: float = 0.0
     generation: int = 0
     user_epoch: int = 0
+    updates: tuple[tuple[int, float], ...] = ()
 
     def effective_lifetime(self, lifetime: Lifetime) -> Lifetime:
         """This session's own lifetime, or else the store's."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Generic, Self, TypeVar, get_origin
+from typing import Generic, Self, TypeVar, cast, get_origin
 
 import anyio
 
@@ -17,12 +17,12 @@ from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSession
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
-from aiosessions._marks import Exchange
+from aiosessions._marks import Doomed, Exchange, Outgoing
 from aiosessions._merge import Merger
 from aiosessions._messages import ResponseView, response_view
 from aiosessions._request_sessions import Loading, incoming
 from aiosessions._sealer import Sealer
-from aiosessions._session import Doomed, Outgoing, Session
+from aiosessions._session import Session
 from aiosessions._store import Request, Response
 from aiosessions._storer import Openable, Storer
 from aiosessions._transports import Carried, Transport, check_name
@@ -63,7 +63,7 @@ class Overseer(Generic[T]):
             raise ConfigError(f"lifetime={lifetime!r}: give a Lifetime")
 
         self.name = name
-        self.lifetime = lifetime or Lifetime()
+        self.lifetime: Lifetime = lifetime or Lifetime()
         self._namespace = namespace
         self._sealer = sealer
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
@@ -78,7 +78,7 @@ class Overseer(Generic[T]):
         self._is_ready = backend is None
         self._session_type: type[Session[T]] = Session
         if value_type is dict or get_origin(value_type) is dict:
-            self._session_type = MappingSession  # type: ignore[assignment]  # T is dict[str, V] here
+            self._session_type = cast("type[Session[T]]", MappingSession)
         self._must_end: bool = getattr(sealer, "needs_expiry", False)
         self._check_ends(self.lifetime)
         self._prove()
@@ -136,7 +136,7 @@ class Overseer(Generic[T]):
     def now(self) -> float:
         """The injected clock, but a clock that jumps back revives nothing; unix seconds."""
         now = self._clock()
-        if now > self._latest:
+        if now > self._latest:  # noqa: PLR1730  # max() takes twice as long, and every request asks
             self._latest = now
         return self._latest
 
@@ -173,22 +173,22 @@ class Overseer(Generic[T]):
 
         loading = Loading()
         sessions.put(self, name, loading)
-        session: Session[T] | None = None
         try:
             carried = self._transport.read(view, name)
             sessions.claim(carried.where, self)
             session = await self._load(carried, name, sessions.exchange, touch=touch)
-        finally:
+        except BaseException:
+            if sessions.find(self, name) is loading:
+                sessions.forget(self, name)
+            raise
+        else:
             current = sessions.find(self, name)
-            if current is loading:
-                if session is None:
-                    sessions.forget(self, name)
-                else:
-                    sessions.put(self, name, session)
+            if isinstance(current, Session):
+                return current  # new() was called while this one loaded
+            sessions.put(self, name, session)
+            return session
+        finally:
             loading.done()
-
-        # new() may have been called while this one loaded
-        return current if isinstance(current, Session) else session
 
     async def require(self, request: Request, name: str | None = None) -> Session[T]:
         """See `Store.require`."""
@@ -330,7 +330,7 @@ class Overseer(Generic[T]):
 
     def _check_ends(self, lifetime: Lifetime) -> None:
         if self._must_end and lifetime.absolute is None:
-            raise ConfigError("lifetime: these tokens must end, and absolute=None never does: give absolute=timedelta(...)")
+            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
 
     def _is_under_current_key(self, token: str) -> bool:
         """Whether a token that the sealer opened need not be sealed again."""

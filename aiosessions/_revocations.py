@@ -34,7 +34,7 @@ class Ledger(msgspec.Struct, array_like=True, frozen=True):
     """
 
     epoch: int = 0
-    denied: dict[str, float] = {}  # noqa: RUF012  # msgspec copies it
+    denied: dict[str, float] = {}  # msgspec copies it
     generation: int = 0
 
 

@@ -1,41 +1,35 @@
 """One named session during one request. Pure state: no I/O, nothing to await."""
 
-import hmac
 import os
 import sys
 import warnings
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from aiosessions._csrf import is_masked, masked, new_csrf_key
 from aiosessions._errors import NotAuthenticatedError, ReauthenticationError, UnsavedSessionWarning
-from aiosessions._lifetime import Lifetime
-from aiosessions._marks import Exchange, Flash, JSONValue, Keeper, Marks, check_json, check_text, check_user_id
+from aiosessions._lifetime import Lifetime, moment
+from aiosessions._marks import (
+    Doomed,
+    Exchange,
+    Flash,
+    JSONValue,
+    Keeper,
+    Marks,
+    Outgoing,
+    check_json,
+    check_text,
+    check_user_id,
+)
 from aiosessions._meta import BLANK, Meta
 from aiosessions._storer import Record
 
-__all__ = ["CSRF_KEY_BYTES", "Doomed", "Outgoing", "Session"]
+__all__ = ["Session"]
 
 T = TypeVar("T")
 V = TypeVar("V")
 D = TypeVar("D")
-
-
-class Doomed(NamedTuple):
-    """A stored session that is to end."""
-
-    handle: str
-    owner: str | None
-    meta: Meta
-
-
-class Outgoing(NamedTuple):
-    """What the client must be told: a new token, or without one that its own is dead."""
-
-    token: str | None = None
-    max_age: int | None = None
-    site_data: tuple[str, ...] = ()
 
 
 class Session(Generic[T]):
@@ -110,7 +104,7 @@ class Session(Generic[T]):
         self._is_degraded = False
         self._is_busy: Any = False  # Any: True, or the event a second save waits for
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # ends up in logs: no token, no value
         return f"<Session {self._name} handle={self._handle!r} is_new={self._is_new}>"
 
     @property
@@ -133,28 +127,26 @@ class Session(Generic[T]):
         """The storer failed and `on_storer_error="new"` made this session up: saving it raises StorerError."""
         return self._is_degraded
 
-    # clocks
-
     @property
     def created_at(self) -> datetime:
         """When the session was first stored; aware, UTC."""
-        return _moment(self._seen_at if self._record is None else self._record.created_at)
+        return moment(self._seen_at if self._record is None else self._record.created_at)
 
     @property
     def updated_at(self) -> datetime:
         """Last write of the value; aware, UTC."""
-        return _moment(self._seen_at if self._record is None else self._meta.updated_at)
+        return moment(self._seen_at if self._record is None else self._meta.updated_at)
 
     @property
     def seen_at(self) -> datetime:
         """Last touch or write; aware, UTC."""
-        return _moment(self._seen_at)
+        return moment(self._seen_at)
 
     @property
     def expires_at(self) -> datetime | None:
         """The earlier of the idle and the absolute deadline (ASVS 5 7.3.1, 7.3.2); aware, UTC; None: never."""
         deadline = self._deadline()
-        return None if deadline is None else _moment(deadline)
+        return None if deadline is None else moment(deadline)
 
     @property
     def is_expired(self) -> bool:
@@ -192,10 +184,10 @@ class Session(Generic[T]):
     def authenticated_at(self) -> datetime | None:
         """When `set_user` was last called; aware, UTC."""
         if self._marks and self._marks.user:
-            return _moment(self._marks.user[1]) if self._marks.is_login else None
+            return moment(self._marks.user[1]) if self._marks.is_login else None
 
-        moment = self._meta.authenticated_at
-        return None if moment is None else _moment(moment)
+        since = self._meta.authenticated_at
+        return None if since is None else moment(since)
 
     def require_user(self) -> str:
         """The user id: the line that guards a page.
@@ -319,7 +311,7 @@ class Session(Generic[T]):
         check_text("flash message", message)
         check_text("flash category", category)
         check_json("flash data", data)
-        self._marked().added.append((urlsafe_b64encode(os.urandom(6)).decode(), message, category, data))
+        self._marked().added.append((os.urandom(6).hex(), message, category, data))
 
     def flashes(self, category: str | None = None, *, peek: bool = False) -> list[Flash]:
         """Take the messages that wait, oldest first: each is read once.
@@ -347,20 +339,12 @@ class Session(Generic[T]):
         """A token for a form or a header: masked anew each time, bound to this session and epoch (ASVS 5 3.5.1)."""
         key = self._csrf_key()
         if not key:
-            key = self._marked().csrf = os.urandom(CSRF_KEY_BYTES)
-        mask = os.urandom(len(key))
-        return urlsafe_b64encode(mask + _xor(mask, key)).rstrip(b"=").decode()
+            key = self._marked().csrf = new_csrf_key()
+        return masked(key)
 
     def check_csrf(self, token: str) -> bool:
         """Whether `csrf_token()` of this session and epoch made it; constant time."""
-        key = self._csrf_key()
-        try:
-            raw = urlsafe_b64decode(token.encode("ascii") + b"==")
-        except ValueError:
-            return False
-
-        half = len(raw) // 2
-        return bool(key) and len(raw) == 2 * len(key) and hmac.compare_digest(_xor(raw[:half], raw[half:]), key)
+        return is_masked(token, self._csrf_key())
 
     def _csrf_key(self) -> bytes:
         if self._marks and (self._marks.csrf or self._marks.rotations):
@@ -413,14 +397,3 @@ class Session(Generic[T]):
         def update(self, other: object = (), /, **items: object) -> None: ...
         def add(self: "Session[dict[str, V]]", key: str, value: V) -> None: ...
         def clear(self: "Session[dict[str, V]]", *, keep: Iterable[str] = ()) -> None: ...
-
-
-CSRF_KEY_BYTES = 16
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _xor(left: bytes, right: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(left, right, strict=False))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from hmac import compare_digest
 from typing import Literal, TypeVar
 
@@ -10,23 +10,23 @@ from aiosessions._codecs import Codec
 from aiosessions._draft import SHORT
 from aiosessions._errors import ConfigError, DecodeError, StorerError, UnsupportedError
 from aiosessions._events import Event, logger
-from aiosessions._lifetime import Lifetime
-from aiosessions._marks import Exchange
+from aiosessions._lifetime import Lifetime, moment
+from aiosessions._marks import Doomed, Exchange
 from aiosessions._meta import Meta, decode_meta
 from aiosessions._sealer import Sealer
-from aiosessions._session import Doomed, Session
+from aiosessions._session import Session
 from aiosessions._store import SessionInfo
 from aiosessions._storer import Record, Storer, UserIndexed
-from aiosessions._tokens import Token, is_handle, parse_token
+from aiosessions._tokens import Token, digest_of, is_handle, parse_token
 from aiosessions._transports import Carried, Transport
-from aiosessions._writing import WritingOverseer
+from aiosessions._updating import UpdatingOverseer
 
 __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
 
 
-class StorageOverseer(WritingOverseer[T]):
+class StorageOverseer(UpdatingOverseer[T]):
     """Keeps sessions of one type in a backend.
 
     Args:
@@ -153,7 +153,7 @@ class StorageOverseer(WritingOverseer[T]):
             return self._blank(carried, name, exchange)
 
         now = self.now()
-        digest = self._digest(name)(token.secret)
+        digest = digest_of(self._namespace, name)(token.secret)
         if not self._opens(meta, digest, now):
             return await self._refuse(token, record, meta, digest, carried, name, exchange)
 
@@ -228,9 +228,17 @@ class StorageOverseer(WritingOverseer[T]):
                 continue
 
             _, name, handle = key.rsplit(":", 2)
-            moments = (record.created_at, record.seen_at, deadline, meta.authenticated_at)
-            times = [None if moment is None else datetime.fromtimestamp(moment, UTC) for moment in moments]
-            found.append(SessionInfo(handle, name, meta.label, *times))  # type: ignore[arg-type]  # the first two are set
+            found.append(
+                SessionInfo(
+                    handle,
+                    name,
+                    meta.label,
+                    moment(record.created_at),
+                    moment(record.seen_at),
+                    None if deadline is None else moment(deadline),
+                    None if meta.authenticated_at is None else moment(meta.authenticated_at),
+                )
+            )
         return sorted(found, key=lambda info: info.seen_at, reverse=True)
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> int:

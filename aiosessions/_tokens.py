@@ -8,9 +8,20 @@ import hashlib
 import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["TOKEN_LENGTH", "Token", "TokenDigest", "is_handle", "new_handle", "new_token", "new_version", "parse_token"]
+__all__ = [
+    "TOKEN_LENGTH",
+    "Token",
+    "TokenDigest",
+    "digest_of",
+    "is_handle",
+    "new_handle",
+    "new_token",
+    "new_version",
+    "parse_token",
+]
 
 TOKEN_LENGTH = 64
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)
@@ -77,3 +88,9 @@ class TokenDigest:
         digest = self._start.copy()
         digest.update(secret)
         return digest.digest()
+
+
+@lru_cache(maxsize=256)
+def digest_of(namespace: str, name: str) -> TokenDigest:
+    """A TokenDigest, made once."""
+    return TokenDigest(namespace, name)

@@ -1,10 +1,9 @@
 """The writing half of a StorageOverseer: create, replace, merge, and who may not write any more."""
 
 import random
-from hmac import compare_digest
 from collections.abc import Callable
 from datetime import timedelta
-from functools import lru_cache
+from hmac import compare_digest
 from typing import Literal, TypeVar
 
 import anyio
@@ -14,27 +13,25 @@ from aiosessions._codecs import Codec
 from aiosessions._draft import Draft, first_alive, next_meta, next_secrets, wants_confirmation, wants_rotation
 from aiosessions._errors import (
     ConflictError,
-    NoSessionError,
     ResponseStartedError,
     SessionTooLargeError,
     StorerError,
 )
 from aiosessions._events import Event
 from aiosessions._lifetime import Lifetime
-from aiosessions._marks import Marks
+from aiosessions._marks import Marks, Outgoing
 from aiosessions._meta import BLANK, Meta, decode_meta, encode_meta
-from aiosessions._overseer import Overseer, changed
+from aiosessions._overseer import Overseer
 from aiosessions._sealer import Claims, Sealer
-from aiosessions._session import Outgoing, Session
+from aiosessions._session import Session
 from aiosessions._storer import Record, Storer
-from aiosessions._tokens import Token, TokenDigest, new_token, new_version, parse_token
+from aiosessions._tokens import Token, digest_of, new_token, new_version, parse_token
 from aiosessions._transports import Transport
 
 __all__ = ["WritingOverseer"]
 
 T = TypeVar("T")
 _NOTHING = Marks()
-_UPDATE_SECONDS = 5.0
 _ATTEMPTS = 20
 
 
@@ -75,9 +72,8 @@ class WritingOverseer(Overseer[T]):
             clock=clock,
         )
         self._storer = storer
-        self._on_conflict = on_conflict
+        self._on_conflict: Literal["merge", "raise", "overwrite"] = on_conflict
         self._max_size = max_size
-        self._digest = lru_cache(maxsize=64)(lambda name: TokenDigest(namespace, name))
 
     def _key(self, name: str, handle: str) -> str:
         return f"{self._namespace}:{name}:{handle}"
@@ -89,7 +85,7 @@ class WritingOverseer(Overseer[T]):
 
         grace = meta.effective_lifetime(self.lifetime).grace.total_seconds()
         alive = secrets[first_alive(secrets, grace=grace, now=now) :]
-        return any([compare_digest(secret.digest, digest) for secret in alive])
+        return any([compare_digest(secret.digest, digest) for secret in alive])  # noqa: C419  # all of them, always
 
     # the first phase: no I/O
 
@@ -105,7 +101,10 @@ class WritingOverseer(Overseer[T]):
         data = self._codec.encode(session.value)
         is_changed = self._is_changed(session, data)
         is_new = session._record is None
-        if not (is_changed or (marks.is_content if is_new else marks.is_write or self._must_move(session, can_tell))):
+        if not (
+            is_changed
+            or (marks.is_content if is_new else marks.is_write or self._must_move(session, can_tell=can_tell))
+        ):
             if marks.is_touched and not is_new:
                 session._draft = Draft(data, is_changed=False, marks=marks.copy(), is_touch=True)
             return
@@ -123,7 +122,7 @@ class WritingOverseer(Overseer[T]):
         self._compose(session, draft, None)  # what does not fit is found before anything is written
         session._draft = draft
 
-    def _must_move(self, session: Session[T], can_tell: bool) -> bool:
+    def _must_move(self, session: Session[T], *, can_tell: bool) -> bool:
         """Whether the secrets of a periodic rotation need a write."""
         meta, presented = session._meta, session._presented
         if can_tell and session._stale is not None and getattr(self._sealer, "reseal", False):
@@ -148,7 +147,7 @@ class WritingOverseer(Overseer[T]):
         self._check_ends(lifetime)
         meta = next_secrets(
             meta,
-            None if token is None else self._digest(session.name)(token.secret),
+            None if token is None else digest_of(self._namespace, session.name)(token.secret),
             presented=session._presented,
             grace=lifetime.grace.total_seconds(),
             now=now,
@@ -165,11 +164,13 @@ class WritingOverseer(Overseer[T]):
             lifetime.deadline(now, meta.ends_at),
             new_version(),
         )
+        self._check_size(session, record)
+        return record, meta, fields
+
+    def _check_size(self, session: Session[T], record: Record) -> None:
         size = len(record.value) + len(record.meta)
         if self._max_size is not None and size > self._max_size:
             raise SessionTooLargeError(session.name, size=size, limit=self._max_size)
-
-        return record, meta, fields
 
     def _value(self, session: Session[T], draft: Draft) -> tuple[bytes, tuple[str, ...]]:
         """Our value, over what others wrote since: what only they changed stays theirs."""
@@ -246,7 +247,9 @@ class WritingOverseer(Overseer[T]):
         if token is not None:
             record = await self._storer.read(self._key(session.name, token.handle))
             meta = None if record is None else decode_meta(record.meta)
-            if meta is not None and self._opens(meta, self._digest(session.name)(token.secret), self.now()):
+            if meta is not None and self._opens(
+                meta, digest_of(self._namespace, session.name)(token.secret), self.now()
+            ):
                 handle = token.handle
         if handle and await self._storer.delete(self._key(session.name, handle)):
             self._report("destroyed", session.name, handle, reason="replaced")
@@ -328,80 +331,3 @@ class WritingOverseer(Overseer[T]):
             text = self._sealer.seal(claims, name=self._bound(session.name))
         max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
         session._outgoing = Outgoing(text, max_age)
-
-    # read, modify, write
-
-    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
-        """See `Store.update`."""
-        if session._record is None:
-            if session._is_inert:
-                raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
-            session.value = changed(change, session.value)
-            await self.save(session)
-            return session.value
-
-        await self._take_turn(session)
-        try:
-            await self._update(session, change)
-        finally:
-            self._end_turn(session)
-        return session.value
-
-    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        key = self._key(session.name, session.handle)
-        deadline = anyio.current_time() + _UPDATE_SECONDS
-        attempt = 0
-        while anyio.current_time() < deadline:
-            if not await self._catch_up(session, key, attempt) or session._record is None:
-                self._drop(session, "gone")
-                raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
-
-            stored = session._record
-            value = changed(change, self._codec.decode(stored.value))
-            data = self._codec.encode(value)
-            if self._codec.unchanged(stored.value, value, data):
-                self._adopt(session, value, stored.value)
-                return
-
-            self._codec.check(value, data)
-            record = self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
-            if await self._replace_surely(key, record, stored.version):
-                session._record, session._seen_at = record, record.seen_at
-                self._adopt(session, value, data)
-                self._report("saved", session.name, session.handle, record.owner)
-                return
-            attempt += 1
-
-        self._report("conflict", session.name, session.handle, session.user_id, reason="update")
-        raise ConflictError(f"session {session.name!r}: others won for {_UPDATE_SECONDS:.0f} seconds")
-
-    def _updated(self, session: Session[T], stored: Record, value: bytes) -> Record:
-        now = self.now()
-        meta = session._meta = next_meta(
-            session._meta, _NOTHING, lifetime=self.lifetime, now=now, is_changed=True, is_new=False
-        )
-        expires_at = meta.effective_lifetime(self.lifetime).deadline(now, meta.ends_at)
-        size = len(value) + len(stored.meta)
-        if self._max_size is not None and size > self._max_size:
-            raise SessionTooLargeError(session.name, size=size, limit=self._max_size)
-
-        return Record(value, encode_meta(meta), stored.owner, stored.created_at, now, expires_at, new_version())
-
-    async def _replace_surely(self, key: str, record: Record, version: int) -> bool:
-        """Replace; after an unknown outcome ask once more: the version proves whether it was applied."""
-        try:
-            return await self._storer.replace(key, record, version=version)
-        except StorerError:
-            if await self._storer.replace(key, record, version=version):
-                return True
-            raise
-
-    def _adopt(self, session: Session[T], value: T, data: bytes) -> None:
-        """Take the stored value; what was pending in the session's own is merged onto it."""
-        pending = self._codec.encode(session.value)
-        if self._is_changed(session, pending):
-            merged = self._merger.merge(session._base, pending, data, on_conflict=self._on_conflict)
-            if merged.conflicts:
-                self._report("merged", session.name, session.handle, session.user_id, fields=merged.conflicts)
-            value = merged.value
-        session.value, session._base = value, data

@@ -14,7 +14,8 @@ init_app(app, shop, prefs)
 
 
 async def session_of_form() -> tuple[Session[Cart], dict[str, str]]:
-    session, form = await shop.get(request), (await request.form).to_dict()
+    session = await shop.get(request)
+    form: dict[str, str] = (await request.form).to_dict()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # Quart does not say what a form holds
     if is_forged(session, form.get("csrf", "")):
         abort(403)
     return session, form

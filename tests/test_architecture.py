@@ -15,6 +15,7 @@ NAMES = {name.removesuffix(".__init__"): path for path, name in FILES.items()}
 
 WORDS = {
     "_base64url",
+    "_csrf",
     "_errors",
     "_events",
     "_lifetime",
@@ -29,7 +30,7 @@ WORDS = {
     "_tokens",
 }
 """What the rest is built of: these know only one another."""
-OVERSEERS = {"_overseer", "_writing", "_storage_overseer", "_cookie_overseer"}
+OVERSEERS = {"_overseer", "_writing", "_updating", "_storage_overseer", "_cookie_overseer"}
 """The top of the core: known to the package's front door and to one another."""
 ADAPTERS = {"aiohttp", "asgi", "fastapi", "litestar", "quart"}
 DRIVERS = {"aiofiles", "aiomcache", "asyncpg", "emcache", "redis"}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -26,10 +26,11 @@ from aiosessions import (
     StorageOverseer,
 )
 from aiosessions._meta import decode_meta
-from aiosessions.testing.suites_storer import MovableClock
 from aiosessions.testing.suites_store import Visitor
+from aiosessions.testing.suites_storer import MovableClock
 
 IDLE = 3600.0
+OnConflict = Literal["merge", "raise"]
 
 
 class Pause:
@@ -45,7 +46,7 @@ async def pause(*_: object) -> None:
 
 @dataclass
 class Cart:
-    items: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list[str])
     note: str = ""
 
 
@@ -153,7 +154,7 @@ class Request:
 class World:
     """One browser with a stored session, one store, and the requests that meet."""
 
-    def __init__(self, actions: tuple[str, ...], on_conflict: str = "merge") -> None:
+    def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge") -> None:
         self.clock = MovableClock()
         self.storer = SteppedStorer(self.clock.now)
         self.events: list[tuple[Request | None, Event]] = []
@@ -162,7 +163,7 @@ class World:
             self.storer,
             lifetime=Lifetime.nist_aal2(),
             clock=self.clock.now,
-            on_conflict=on_conflict,  # type: ignore[arg-type]  # one of the three
+            on_conflict=on_conflict,
             on_event=lambda event: self.events.append((self.storer.running, event)),
         )
         self.store._is_ready = True  # there is no event loop to open it in
@@ -253,9 +254,11 @@ def check(world: World, order: list[int]) -> None:
         drive(collect())
         assert sorted(listed) == sorted(key for key, record in stored.items() if record.owner == owner), about
 
-    # the browser ends logged in whenever the last word was a login; R18 speaks of tokens whose record is there: who came
-    # with one that was logged out may start anew
-    words = [request for request in world.finished if request.action in ("login", "destroy", "clear_user", "regenerate")]
+    # the browser ends logged in whenever the last word was a login; R18 speaks of tokens whose record is there:
+    # who came with one that was logged out may start anew
+    words = [
+        request for request in world.finished if request.action in ("login", "destroy", "clear_user", "regenerate")
+    ]
     expired = any(request.action == "expire" for request in world.requests)
     started_anew = any(request.loaded_epoch is None and request.handle for request in world.finished)
     if not started_anew and words and words[-1].action == "login" and not words[-1].is_dropped and not expired:
@@ -269,7 +272,7 @@ def check(world: World, order: list[int]) -> None:
         assert user == [words[-1].name], f"logged out by a slow answer: {about}"
 
 
-def explore(actions: tuple[str, ...], on_conflict: str) -> int:
+def explore(actions: tuple[str, ...], on_conflict: OnConflict) -> int:
     """Try every order; how many there were."""
     choices: list[list[int]] = []
     count = 0
@@ -311,12 +314,14 @@ ACTIONS = (
 @pytest.fixture(autouse=True)
 def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
-    monkeypatch.setattr("aiosessions._writing.anyio", SimpleNamespace(sleep=pause, current_time=lambda: 0.0))
+    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0)
+    monkeypatch.setattr("aiosessions._writing.anyio", stepped)
+    monkeypatch.setattr("aiosessions._updating.anyio", stepped)
 
 
 @pytest.mark.parametrize("on_conflict", ["merge", "raise"])
 @pytest.mark.parametrize("actions", list(combinations_with_replacement(ACTIONS, 2)), ids="-".join)
-def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: str) -> None:
+def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: OnConflict) -> None:
     """F3, F4, F14, R8, R18, S15."""
     assert explore(actions, on_conflict) > 5
 
@@ -324,7 +329,7 @@ def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: str)
 @pytest.mark.parametrize("seed", range(10))
 def test_three_requests_in_many_orders(seed: int) -> None:
     """F3, F4, F14, R8, R18, S15: a seeded choice of meetings and of orders."""
-    chance = random.Random(seed)  # noqa: S311  # the same in each run
+    chance = random.Random(seed)  # the same in each run
     for _ in range(150):
         world = World(tuple(chance.choices(ACTIONS, k=3)))
         waiting = list(world.requests)

@@ -27,7 +27,7 @@ def run(block: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Execute a block as a module of its own; frameworks look annotations up there."""
     module = ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)
-    exec(compile(block, "README.md", "exec"), module.__dict__)  # noqa: S102  # the README's own
+    exec(compile(block, "README.md", "exec"), module.__dict__)  # the README's own
     return module.__dict__
 
 

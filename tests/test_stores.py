@@ -1,5 +1,6 @@
 """Every promise of the contract that a store keeps whatever it is made of, over each kind of store."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -24,7 +25,7 @@ from aiosessions.testing.suites_storer import MovableClock
 pytestmark = pytest.mark.anyio
 
 _TRANSPORTS = [CookieTransport(), CookieTransport(CookieOptions(max_bytes=6144)), HeaderTransport()]
-_SEALERS = {"AES-GCM": AESGCMSealer, "HMAC": HMACSealer, "JWT": JWTSealer}
+_SEALERS: dict[str, Callable[[str], Sealer]] = {"AES-GCM": AESGCMSealer, "HMAC": HMACSealer, "JWT": JWTSealer}
 
 
 @pytest.fixture(params=_TRANSPORTS, ids=["cookie", "chunks", "header"])

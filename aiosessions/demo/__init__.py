@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
@@ -25,25 +25,20 @@ def main(*, check: bool = False, host: str = "127.0.0.1", port: int = 8000) -> i
     Raises:
         ImportError: what the extra `demo` installs is missing.
     """
-    try:
-        import httpx  # noqa: F401  # looked for here, so that the message names the extra
-        import python_multipart  # noqa: F401  # likewise
-        import starlette  # noqa: F401  # likewise
-        import uvicorn  # noqa: F401  # likewise
-    except ImportError as error:
-        raise ImportError(f'{error}: install it with `pip install "aiosessions[demo]"`') from error
+    missing = [name for name in ("httpx", "python_multipart", "starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'{", ".join(missing)} not found: install it with `pip install "aiosessions[demo]"`')
 
     if check:
         from aiosessions.demo.check import check as visit
 
-        with tempfile.TemporaryDirectory() as folder:
-            return anyio.run(visit, Path(folder))
+        with tempfile.TemporaryDirectory() as temporary:
+            return anyio.run(visit, Path(temporary))
 
     from aiosessions.demo.server import make_server
 
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "aiosessions-demo"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     print(f"the shop is at http://{host}:{port}, its sessions in {folder}; log in as ann with the password tea")
-    server = make_server(folder, host, port, lambda notes: print(notes.line(), file=sys.stderr))
-    anyio.run(partial(server.serve))
+    anyio.run(make_server(folder, host, port, lambda notes: print(notes.line(), file=sys.stderr)).serve)
     return 0

@@ -1,7 +1,7 @@
 """Visits the shop over real HTTP as a browser would, and prints what was done, read, written and sent."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from aiosessions.demo.narrator import Notes
 from aiosessions import StorageOverseer
+from aiosessions.demo.narrator import Notes
 from aiosessions.demo.page import Cart, put
 from aiosessions.demo.server import serving
 
@@ -76,7 +76,7 @@ async def check(folder: Path) -> int:
     slow = _Slow()
 
     @asynccontextmanager
-    async def server(port: int = 0) -> AsyncIterator[int]:
+    async def server(port: int = 0) -> AsyncGenerator[int]:
         async with serving(folder, port, visit.notes.append, lambda shop: [Route("/slow", _page(slow, shop))]) as bound:
             yield bound
 
@@ -105,14 +105,14 @@ async def _shop_and_login(visit: _Visit, laptop: _Device) -> None:
     visit.step("somebody looks around: nothing is stored, nothing is sent", holds=holds)
 
     page = await laptop.post("/cart", product="tea")
-    visit.step("puts tea into the cart: one session, one cookie", holds="1 × tea" in page and bool(laptop.cookie()))
+    visit.step("puts tea into the cart: one session, one cookie", holds="1 x tea" in page and bool(laptop.cookie()))
 
     anonymous = laptop.cookie()
     page = await laptop.post("/login", user="ann", password="tea", remember="on")  # noqa: S106  # the demo's own
-    visit.step("logs in: the cart stays, the cookie is another", holds="Hello, ann" in page and "1 × tea" in page)
+    visit.step("logs in: the cart stays, the cookie is another", holds="Hello, ann" in page and "1 x tea" in page)
 
     page = await laptop.with_cookie(anonymous)
-    visit.step("the old cookie comes again: refused", holds="log in" in page and "× tea" not in page)
+    visit.step("the old cookie comes again: refused", holds="log in" in page and "x tea" not in page)
 
 
 async def _leave_others(visit: _Visit, laptop: _Device, phone: _Device) -> None:
@@ -141,7 +141,7 @@ async def _log_out_meanwhile(visit: _Visit, phone: _Device, slow: _Slow) -> None
 async def _come_back(visit: _Visit, laptop: _Device, remembered: str) -> None:
     laptop.client.cookies.set("shop", remembered, domain="127.0.0.1")
     page = await laptop.get()
-    visit.step("the server restarts: still logged in", holds="Hello, ann" in page and "1 × tea" in page)
+    visit.step("the server restarts: still logged in", holds="Hello, ann" in page and "1 x tea" in page)
 
     changed = remembered[:-1] + ("A" if remembered[-1] != "A" else "B")
     holds = "log in" in await laptop.with_cookie(changed) and "Hello, ann" in await laptop.get()

@@ -32,7 +32,7 @@ class Item:
 class Cart:
     """What the session "shop" keeps on the server."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list[Item])
 
 
 @dataclass
@@ -64,7 +64,8 @@ def put(cart: Cart, product: str) -> bool:
 def is_password(user: str, password: str) -> bool:
     """Whether this is the user's password; takes as long for a user that is not there."""
     given, right = (
-        scrypt(text.encode(errors="replace"), salt=_SALT, n=1024, r=8, p=1) for text in (password, _PASSWORDS.get(user, ""))
+        scrypt(text.encode(errors="replace"), salt=_SALT, n=1024, r=8, p=1)
+        for text in (password, _PASSWORDS.get(user, ""))
     )
     return compare_digest(given, right) and user in _PASSWORDS
 
@@ -82,8 +83,10 @@ def render(session: Session[Cart], preferences: Preferences, devices: Sequence[S
         theme=escape(preferences.theme),
         other_theme="light" if preferences.theme == "dark" else "dark",
         flashes="".join(f'<p class="flash {escape(f.category)}">{escape(f.message)}</p>' for f in session.flashes()),
-        shelf="".join(_button("/cart", f"{name}, {price / 100:.2f}", csrf, product=name) for name, price in PRODUCTS.items()),
-        cart="".join(f"<li>{item.quantity} × {escape(item.product)}</li>" for item in session.value.items),
+        shelf="".join(
+            _button("/cart", f"{name}, {price / 100:.2f}", csrf, product=name) for name, price in PRODUCTS.items()
+        ),
+        cart="".join(f"<li>{item.quantity} x {escape(item.product)}</li>" for item in session.value.items),
         total=f"{cents / 100:.2f} together" if cents else "empty",
         you=_logged_in(session.user_id, devices, csrf) if session.user_id else _LOGIN,
         csrf=csrf,
@@ -96,7 +99,9 @@ _LOGIN = """<form method="post" action="/login">
 
 
 def _logged_in(user_id: str, devices: Sequence[SessionInfo], csrf: str) -> str:
-    rows = "".join(f"<li>{escape(device.label or 'a browser')}, since {device.created_at:%H:%M}</li>" for device in devices)
+    rows = "".join(
+        f"<li>{escape(device.label or 'a browser')}, since {device.created_at:%H:%M}</li>" for device in devices
+    )
     return (
         f"<p>Hello, {escape(user_id)}. You are logged in on:</p><ul>{rows}</ul>"
         f"<ul>{_button('/logout', 'log out', csrf)}{_button('/logout-others', 'log out everywhere else', csrf)}</ul>"

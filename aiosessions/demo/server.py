@@ -1,7 +1,7 @@
 """Runs the shop on loopback."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,9 +20,7 @@ Tell = Callable[[Notes], None]
 MoreRoutes = Callable[[StorageOverseer[Cart]], Sequence[BaseRoute]]
 
 
-def make_server(
-    folder: Path, host: str, port: int, tell: Tell, more: MoreRoutes = lambda _: ()
-) -> uvicorn.Server:
+def make_server(folder: Path, host: str, port: int, tell: Tell, more: MoreRoutes = lambda _: ()) -> uvicorn.Server:
     """A server of the shop, whose sessions and key are in a folder.
 
     Args:
@@ -44,12 +42,12 @@ def make_server(
 
 
 @asynccontextmanager
-async def serving(folder: Path, port: int, tell: Tell, more: MoreRoutes) -> AsyncIterator[int]:
+async def serving(folder: Path, port: int, tell: Tell, more: MoreRoutes) -> AsyncGenerator[int]:
     """The shop, served on loopback until the end of the block; gives the port."""
     server = make_server(folder, "127.0.0.1", port, tell, more)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
-        while not server.started:  # uvicorn has no event for it
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
             await anyio.sleep(0.005)
         try:
             bound: int = server.servers[0].sockets[0].getsockname()[1]

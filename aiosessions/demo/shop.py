@@ -56,7 +56,9 @@ def make_app(
                 session.flash("That did not work.", "error")
         return RedirectResponse("/", status_code=303)
 
-    posts = [Route(path, change, methods=["POST"]) for path in ("/cart", "/theme", "/login", "/logout", "/logout-others")]
+    posts = [
+        Route(path, change, methods=["POST"]) for path in ("/cart", "/theme", "/login", "/logout", "/logout-others")
+    ]
     return Starlette(
         routes=[Route("/", page), *posts, *more], middleware=[Middleware(SessionMiddleware, stores=[shop, prefs])]
     )

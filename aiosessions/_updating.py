@@ -1,0 +1,114 @@
+"""How a StorageOverseer updates: read, modify, write, until it wins."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+from msgspec.structs import replace
+
+from aiosessions._draft import next_meta
+from aiosessions._errors import ConflictError, NoSessionError, StorerError
+from aiosessions._marks import Marks
+from aiosessions._meta import Meta, encode_meta
+from aiosessions._overseer import changed
+from aiosessions._session import Session
+from aiosessions._storer import Record
+from aiosessions._tokens import new_version
+from aiosessions._writing import WritingOverseer
+
+__all__ = ["UpdatingOverseer"]
+
+T = TypeVar("T")
+_NOTHING = Marks()
+_UPDATE_SECONDS = 5.0
+_REMEMBERED_SECONDS = 30.0
+"""Longer than an update and the storer's time-outs together."""
+_REMEMBERED = 256
+_NUMBER = 0xFFFF_FFFF
+
+
+class UpdatingOverseer(WritingOverseer[T]):
+    """Changes a session's value on top of whatever is stored."""
+
+    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
+        """See `Store.update`."""
+        if session._record is None:
+            if session._is_inert:
+                raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
+            session.value = changed(change, session.value)
+            await self.save(session)
+            return session.value
+
+        await self._take_turn(session)
+        try:
+            await self._update(session, change)
+        finally:
+            self._end_turn(session)
+        return session.value
+
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        key = self._key(session.name, session.handle)
+        deadline = anyio.current_time() + _UPDATE_SECONDS
+        tried: set[int] = set()
+        attempt = 0
+        while anyio.current_time() < deadline:
+            if not await self._catch_up(session, key, attempt) or session._record is None:
+                self._drop(session, "gone")
+                raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
+
+            stored = session._record
+            value = self._codec.decode(stored.value)
+            if any(number in tried for number, _ in session._meta.updates):
+                self._adopt(session, value, stored.value)  # an earlier try was applied after all: its answer got lost
+                return
+
+            value = changed(change, value)
+            data = self._codec.encode(value)
+            if self._codec.unchanged(stored.value, value, data):
+                self._adopt(session, value, stored.value)
+                return
+
+            self._codec.check(value, data)
+            record, meta = self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
+            tried.add(_number(record))
+            if await self._replace_surely(key, record, stored.version):
+                session._record, session._meta, session._seen_at = record, meta, record.seen_at
+                self._adopt(session, value, data)
+                self._report("saved", session.name, session.handle, record.owner)
+                return
+            attempt += 1
+
+        self._report("conflict", session.name, session.handle, session.user_id, reason="update")
+        raise ConflictError(f"session {session.name!r}: others won for {_UPDATE_SECONDS:.0f} seconds")
+
+    def _updated(self, session: Session[T], stored: Record, value: bytes) -> tuple[Record, Meta]:
+        now, version = self.now(), new_version()
+        meta = next_meta(session._meta, _NOTHING, lifetime=self.lifetime, now=now, is_changed=True, is_new=False)
+        recent = [entry for entry in meta.updates if now - entry[1] < _REMEMBERED_SECONDS]
+        meta = replace(meta, updates=(*recent[1 - _REMEMBERED :], (version & _NUMBER, now)))
+        expires_at = meta.effective_lifetime(self.lifetime).deadline(now, meta.ends_at)
+        record = Record(value, encode_meta(meta), stored.owner, stored.created_at, now, expires_at, version)
+        self._check_size(session, record)
+        return record, meta
+
+    async def _replace_surely(self, key: str, record: Record, version: int) -> bool:
+        """Replace; after an unknown outcome ask once more: the version proves whether it was applied."""
+        try:
+            return await self._storer.replace(key, record, version=version)
+        except StorerError:
+            return await self._storer.replace(key, record, version=version)
+
+    def _adopt(self, session: Session[T], value: T, data: bytes) -> None:
+        """Take the stored value; what was pending in the session's own is merged onto it."""
+        pending = self._codec.encode(session.value)
+        if self._is_changed(session, pending):
+            merged = self._merger.merge(session._base, pending, data, on_conflict=self._on_conflict)
+            if merged.conflicts:
+                self._report("merged", session.name, session.handle, session.user_id, fields=merged.conflicts)
+            value = merged.value
+        session.value, session._base = value, data
+
+
+def _number(record: Record) -> int:
+    """What an update leaves in the meta, so that it knows its own write under others'."""
+    return record.version & _NUMBER
