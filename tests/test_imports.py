@@ -100,18 +100,3 @@ def test_a_missing_extra_is_an_import_error_that_names_it(extra: str, program: s
     last_line = answer.stderr.strip().splitlines()[-1]
     assert last_line.startswith("ImportError: ")
     assert f'pip install "aiosessions[{extra}]"' in last_line
-
-
-@pytest.mark.parametrize(
-    ("scheme", "extra", "without"),
-    [
-        ("redis://127.0.0.1", "redis", {"redis"}),
-        ("postgresql://127.0.0.1", "postgres", {"asyncpg"}),
-        ("memcached://127.0.0.1", "memcached", {"emcache"}),
-    ],
-)
-def test_a_url_whose_driver_is_missing_names_the_extra(scheme: str, extra: str, without: set[str]) -> None:
-    program = f"import aiosessions\ntry: aiosessions.storer_from_url({scheme!r})\nexcept ImportError as e: print(e)"
-    answer = fresh(program, without=without)
-    assert answer.stderr == ""
-    assert f'pip install "aiosessions[{extra}]"' in answer.stdout
