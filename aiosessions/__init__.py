@@ -28,6 +28,7 @@ from aiosessions._merge import Merge
 from aiosessions._messages import RequestView, ResponseView
 from aiosessions._sealer import Claims, Key, Sealer, new_key
 from aiosessions._session import Session
+from aiosessions._session_ended import session_ended
 from aiosessions._storage_overseer import StorageOverseer
 from aiosessions._store import Request, Response, SessionInfo, Store
 from aiosessions._storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
@@ -94,5 +95,6 @@ __all__ = [
     "UnsupportedError",
     "UserIndexed",
     "new_key",
+    "session_ended",
     "storer_from_url",
 ]

@@ -173,6 +173,23 @@ class CookieOverseer(Overseer[T]):
             return False
         return True
 
+    async def is_live(self, session: Session[T]) -> bool:
+        """Whether a session that was loaded earlier still counts: not expired, and nothing ended it.
+
+        Args:
+            session: one that this store gave.
+
+        Raises:
+            StorerError: the backend of `revocations` failed.
+        """
+        if session._record is None or session.is_expired:
+            return False
+        if self._revocations is None:
+            return True
+
+        await self._ready()
+        return await self._revocations.allows(session.handle, session._record.owner, session._meta.user_epoch)
+
     # writing
 
     def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from aiosessions._codecs import Codec
 from aiosessions._draft import SHORT
-from aiosessions._errors import ConfigError, DecodeError, StorerError, UnsupportedError
+from aiosessions._errors import ConfigError, DecodeError, NoSessionError, StorerError, UnsupportedError
 from aiosessions._events import Event, logger
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._marks import Doomed, Exchange
@@ -207,6 +207,53 @@ class StorageOverseer(UpdatingOverseer[T]):
         if self._on_reuse == "destroy" and await self._storer.delete(self._key(name, token.handle)):
             self._report("destroyed", name, token.handle, record.owner, reason="token reused")
         return session
+
+    async def is_live(self, session: Session[T]) -> bool:
+        """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
+
+        Args:
+            session: one that this store gave; its `expires_at` is the newest afterwards.
+
+        Raises:
+            StorerError: the backend failed.
+        """
+        if session._record is None:
+            return False
+
+        await self._ready()
+        record = await self._storer.read(self._key(session.name, session.handle))
+        meta = None if record is None else decode_meta(record.meta)
+        if record is None or meta is None or meta.epoch != session._meta.epoch:
+            return False
+
+        session._seen_at = max(session._seen_at, record.seen_at)
+        return not session.is_expired
+
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]:
+        """A stored session without a request, for jobs that act on it; it can set no token.
+
+        Args:
+            handle: from `SessionInfo` or `Session.handle`.
+            user_id: whose it must be.
+            name: the session's name; None: the store's own.
+
+        Raises:
+            NoSessionError: it is gone, or not theirs.
+            StorerError: the backend failed.
+        """
+        name = self._checked(name)
+        await self._ready()
+        record = await self._storer.read(self._key(name, handle)) if is_handle(handle) else None
+        meta = None if record is None else decode_meta(record.meta)
+        if record is not None and meta is not None and record.owner == user_id:
+            deadline = meta.effective_lifetime(self.lifetime).deadline(record.seen_at, meta.ends_at)
+            if deadline is None or self.now() < deadline:
+                value = self._codec.decode(record.value)
+                return self._session_type(
+                    self, name, Carried(""), Exchange(), value, record.value, handle, record, meta
+                )
+
+        raise NoSessionError(f"{user_id!r} has no session {name!r} of this handle")
 
     # the user's sessions
 

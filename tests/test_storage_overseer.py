@@ -24,6 +24,7 @@ from aiosessions import (
     StorageOverseer,
     StorerError,
     UnsupportedError,
+    session_ended,
 )
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock
@@ -729,6 +730,65 @@ async def test_a_storer_without_an_index_says_who_has_one() -> None:
     store: StorageOverseer[Cart] = StorageOverseer(Cart, Plain())
     with pytest.raises(UnsupportedError, match="PostgresStorer"):
         await store.user_sessions("ann")
+
+
+# sockets and jobs
+
+
+@pytest.mark.parametrize("end", ["destroy", "regenerate", "delete_user_sessions", "expire"])
+async def test_a_socket_is_told_that_its_session_ended(house: House, end: str) -> None:
+    """R12, ASVS 5 7.4.1: destroyed, rotated away, ended by the user, expired; not by a mere write."""
+    visitor = await house.visitor(user="ann")
+    socket = await house.session_of(visitor)
+    async with house.request(visitor) as (session, _):
+        session.value.note = "a write elsewhere ends nothing"
+    assert await house.store.is_live(socket)
+    if end == "expire":
+        await house.clock.advance(86_400)
+    elif end == "delete_user_sessions":
+        await house.store.delete_user_sessions("ann")
+    else:
+        async with house.request(visitor) as (session, _):
+            getattr(session, end)()
+    with anyio.fail_after(5):
+        await session_ended(house.store, socket, poll=timedelta(milliseconds=1))
+
+
+async def test_a_socket_waits_while_its_session_lives(house: House) -> None:
+    """R12: and use elsewhere keeps it alive."""
+    visitor = await house.visitor()
+    socket = await house.session_of(visitor)
+    for _ in range(3):
+        await house.clock.advance(80_000)
+        await house.session_of(visitor)
+    with anyio.move_on_after(0.01) as scope:
+        await session_ended(house.store, socket, poll=timedelta(milliseconds=1))
+    assert scope.cancelled_caught
+    with pytest.raises(ConfigError, match="poll"):
+        await session_ended(house.store, socket, poll=timedelta(0))
+
+
+async def test_a_job_acts_on_a_session_without_a_request(house: House) -> None:
+    """`open`: by handle and user; such a session can set no token."""
+    visitor = await house.visitor(user="ann")
+    handle = (await house.session_of(visitor)).handle
+    job = await house.store.open(handle, user_id="ann")
+    job.value.items.append("from a job")
+    job.flash("done")
+    await house.store.save(job)
+    await house.store.update(job, lambda cart: cart.items.append("again"))
+    session = await house.session_of(visitor)
+    assert session.value.items == ["from a job", "again"]
+    assert [flash.message for flash in session.flashes()] == ["done"]
+    job.regenerate()
+    with pytest.raises(ResponseStartedError):
+        await house.store.save(job)
+    for wrong, user in ((handle, "bob"), ("A" * 22, "ann"), ("../x", "ann")):
+        with pytest.raises(NoSessionError):
+            await house.store.open(wrong, user_id=user)
+    await house.clock.advance(86_400)
+    with pytest.raises(NoSessionError):
+        await house.store.open(handle, user_id="ann")
 
 
 # failures
