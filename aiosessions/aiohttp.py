@@ -106,7 +106,7 @@ async def _save(
         if error is None:
             return response
 
-    return _refusal(error, saving.unsent)
+    return _refusal(error)
 
 
 async def _saved(saving: _Saving, status: int) -> SessionError | None:
@@ -137,24 +137,29 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
             saving.is_saved = True
             saving.unsent = response.headers
             raise
+    if saving.unsent is not None:
+        _frame_like(saving.unsent, response)
     saving.sessions.deliver(response_view(response.headers))
 
 
-def _refusal(error: SessionError, unsent: Mapping[str, str] | None) -> web.Response:
-    status = error_status(error)
-    if status == 409:
+def _refusal(error: SessionError) -> web.Response:
+    if error_status(error) == 409:
         logger.info("a session was not saved: %s", error)
-    else:
-        logger.error("a session was not saved", exc_info=error)
+        return web.Response(status=409, text="Conflict")
 
-    answer = web.Response(status=status, text="Conflict" if status == 409 else "Internal Server Error")
-    if unsent is not None:
-        # the connection's writer has been set to this framing, and stays so
-        if "Transfer-Encoding" in unsent:
-            answer.enable_chunked_encoding()
-        if "Content-Encoding" in unsent:
-            answer.headers["Content-Encoding"] = unsent["Content-Encoding"]
-    return answer
+    logger.error("a session was not saved", exc_info=error)
+    return web.Response(status=500, text="Internal Server Error")
+
+
+def _frame_like(unsent: Mapping[str, str], response: web.StreamResponse) -> None:
+    """Another response leaves in the place of a prepared one: the connection's writer is set to that one's framing."""
+    headers = response.headers
+    framing = {name: unsent[name] for name in ("Transfer-Encoding", "Content-Encoding") if name in unsent}
+    if framing:
+        headers.popall("Content-Length", None)
+        headers.update(framing)
+    headers["Connection"] = "close"
+    response.force_close()
 
 
 def _running(

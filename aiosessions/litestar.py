@@ -1,6 +1,6 @@
 """For Litestar: a plugin that gives handlers their sessions, and saves them.
 
-`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: Session[AppData])`.
+`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: NamedDependency[Session[AppData]])`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,8 +28,8 @@ class SessionPlugin(InitPlugin):
     A ConflictError that leaves a handler becomes a 409, unless the application has an exception handler for it.
 
     Args:
-        stores: by the name of the handlers' parameter: `SessionPlugin(app=store)` for `app: Session[AppData]`, in
-            handlers of requests and of websockets.
+        stores: by the name of a parameter in handlers of requests and of websockets: `SessionPlugin(app=store)` for
+            `app: NamedDependency[Session[AppData]]`; before Litestar 2.23 `app: Session[AppData]`.
 
     Raises:
         ConfigError: a store cannot be opened and closed.

@@ -1,0 +1,128 @@
+"""Sessions as Litestar's dependencies."""
+
+from typing import Any
+
+import pytest
+from litestar import Litestar, Request, Response, WebSocket, get, websocket
+from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
+from litestar.exceptions import NotAuthorizedException
+from litestar.handlers import BaseRouteHandler
+
+from aiosessions import ConfigError, ConflictError, MemoryStorer, Session, StorageOverseer, StorerError
+from aiosessions.litestar import SessionPlugin
+from aiosessions.testing import Browser, LifespanError
+from tests.integrations.apps import Basket, Theme
+from tests.integrations.stage import OpenStorer
+
+pytestmark = pytest.mark.anyio
+
+Count = NamedDependency[Session[dict[str, int]]]
+
+
+@pytest.fixture
+def counts() -> StorageOverseer[dict[str, int]]:
+    return StorageOverseer(dict[str, int], MemoryStorer())
+
+
+def site(plugin: SessionPlugin, *handlers: Any, **options: Any) -> Litestar:
+    return Litestar(list(handlers), plugins=[plugin], logging_config=None, **options)
+
+
+async def test_two_stores_give_two_parameters(counts: StorageOverseer[dict[str, int]]) -> None:
+    """R5: mappings and dataclasses, in requests and in websockets; the signature is checked by Litestar."""
+    baskets = StorageOverseer(Basket, MemoryStorer(), name="basket")
+
+    @get("/")
+    async def index(count: Count, basket: NamedDependency[Session[Basket]]) -> str:
+        count["n"] = count.get("n", 0) + 1
+        basket.value.count -= 1
+        return f"{count['n']} {basket.value.count}"
+
+    @websocket("/ws")
+    async def live(socket: WebSocket[Any, Any, Any], basket: NamedDependency[Session[Basket]]) -> None:
+        await socket.accept()
+        await socket.send_text(str(basket.value.count))
+        await socket.close()
+
+    async with Browser(site(SessionPlugin(count=counts, basket=baskets), index, live)) as browser:
+        assert (await browser.get("/")).text == "1 -1"
+        assert (await browser.get("/")).text == "2 -2"
+        async with browser.websocket("/ws") as socket:
+            assert await socket.receive_text() == "-2"
+
+
+async def test_guards_and_handlers_share_the_session(counts: StorageOverseer[dict[str, int]]) -> None:
+    """R5, R10: `store.get` takes Litestar's own connection."""
+
+    async def members_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        session = await counts.get(connection)
+        session["tries"] = session.get("tries", 0) + 1
+        if session["tries"] < 3:
+            raise NotAuthorizedException
+
+    @get("/", guards=[members_only])
+    async def index(count: Count, request: Request[Any, Any, Any]) -> str:
+        return str(count is await counts.get(request))
+
+    async with Browser(site(SessionPlugin(count=counts), index)) as browser:
+        assert [(await browser.get("/")).status for _ in range(3)] == [401, 401, 200]
+        assert (await browser.get("/")).text == "True"
+
+
+async def test_a_response_in_litestars_cache_holds_no_token(counts: StorageOverseer[dict[str, int]]) -> None:
+    """R9: the first visitor's cookie is not sent to the second."""
+
+    @get("/", cache=60)
+    async def index(count: Count) -> str:
+        count["n"] = 1
+        return "cached"
+
+    async with Browser(site(SessionPlugin(count=counts), index)) as browser:
+        assert len((await browser.get("/")).set_cookies) == 1
+        stranger = browser.another()
+        response = await stranger.get("/")
+        assert (response.text, response.set_cookies) == ("cached", [])
+
+
+async def test_the_applications_own_handler_of_a_conflict_wins(counts: StorageOverseer[dict[str, int]]) -> None:
+    """R10: its status decides what is saved."""
+
+    @get("/")
+    async def index(count: Count) -> None:
+        count["n"] = 1
+        raise ConflictError("lost")
+
+    def handled(_: Request[Any, Any, Any], error: ConflictError) -> Response[str]:
+        return Response(f"handled {error}", status_code=404)
+
+    app = site(SessionPlugin(count=counts), index, exception_handlers={ConflictError: handled})
+    async with Browser(app) as browser:
+        response = await browser.get("/")
+        assert (response.text, len(response.set_cookies)) == ("handled lost", 1)
+
+
+async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:
+    """R16."""
+    store = StorageOverseer(Theme, OpenStorer(StorerError("no backend at host:1")))
+    app = site(SessionPlugin(theme=store))
+    with pytest.raises(LifespanError, match="no backend at host:1"):
+        async with Browser(app):
+            raise AssertionError("not reached")
+
+
+def test_what_is_no_store_is_refused_at_construction() -> None:
+    """F10."""
+    with pytest.raises(ConfigError, match="MemoryStorer is no async context manager"):
+        SessionPlugin(app=MemoryStorer())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the mistake
+
+
+async def test_the_schema_knows_nothing_of_sessions(counts: StorageOverseer[dict[str, int]]) -> None:
+    """DESIGN 3: a session is no parameter of the page."""
+
+    @get("/")
+    async def index(count: Count) -> str:
+        return str(len(count))
+
+    paths = site(SessionPlugin(count=counts), index).openapi_schema.to_schema()["paths"]
+    assert "parameters" not in paths["/"]["get"]

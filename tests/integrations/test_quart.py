@@ -1,0 +1,113 @@
+"""Sessions in Quart: its test clients, its request proxies, its error handlers."""
+
+import pytest
+from quart import Quart, request, websocket
+from quart.testing.app import LifespanError
+
+from aiosessions import ConflictError, MemoryStorer, StorageOverseer, StorerError
+from aiosessions.quart import init_app
+from aiosessions.testing import Browser, HandshakeDeniedError
+from tests.integrations.stage import ASYNCIO, Backend, OpenStorer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> Backend:
+    return ASYNCIO  # Quart is for nothing else
+
+
+@pytest.fixture
+def store() -> StorageOverseer[dict[str, int]]:
+    return StorageOverseer(dict[str, int], MemoryStorer())
+
+
+@pytest.fixture
+def app(store: StorageOverseer[dict[str, int]]) -> Quart:
+    app = Quart(__name__)
+    init_app(app, store)
+
+    @app.get("/")
+    async def index() -> str:
+        session = await store.get(request)
+        session["count"] = session.get("count", 0) + 1
+        return str(session["count"])
+
+    @app.get("/conflict")
+    async def conflict() -> str:
+        (await store.get(request))["count"] = 1
+        raise ConflictError("lost")
+
+    @app.websocket("/ws")
+    async def live() -> None:
+        session = await store.get(websocket)
+        await websocket.send(str(session["count"]))
+
+    @app.websocket("/ws/conflict")
+    async def lost() -> None:
+        (await store.get(websocket))["count"] = 1
+        raise ConflictError("lost")
+
+    return app
+
+
+async def test_quarts_own_test_client_keeps_the_session(
+    app: Quart, store: StorageOverseer[dict[str, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """R16: stores run with `app.test_app()`."""
+    async with app.test_app() as running:
+        client = running.test_client()
+        first = await client.get("/", scheme="https")
+        assert (await first.get_data(as_text=True), len(first.headers.getlist("set-cookie"))) == ("1", 1)
+        second = await client.get("/", scheme="https")
+        assert await second.get_data(as_text=True) == "2"
+    assert "was not opened" not in caplog.text
+
+
+async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:
+    """R16: `test_app` raises it at once."""
+    app = Quart(__name__)
+    storers = OpenStorer(), OpenStorer(StorerError("no backend at host:1"))
+    init_app(app, *(StorageOverseer(dict[str, int], storer) for storer in storers))
+    with pytest.raises(LifespanError, match="no backend at host:1"):
+        await app.test_app().startup()
+    assert storers[0].log == ["open", "close"]
+
+
+async def test_a_websocket_has_the_session_of_its_handshake(app: Quart) -> None:
+    """R12."""
+    async with Browser(app) as browser:
+        await browser.get("/")
+        async with browser.websocket("/ws") as socket:
+            assert await socket.receive_text() == "1"
+
+
+async def test_a_lost_race_is_a_409_unless_the_application_handles_it(app: Quart) -> None:
+    """R10: whether its handler was there before or comes later; its status decides what is saved."""
+    async with Browser(app) as browser:
+        response = await browser.get("/conflict")
+        assert (response.status, response.text, response.set_cookies) == (409, "Conflict", [])
+
+    @app.errorhandler(ConflictError)
+    async def handled(error: Exception) -> tuple[str, int]:
+        return f"handled {error}", 404
+
+    async with Browser(app) as browser:
+        response = await browser.get("/conflict")
+        assert (response.text, len(response.set_cookies)) == ("handled lost", 1)
+
+    other = Quart(__name__)
+    other.register_error_handler(ConflictError, handled)
+    before = other.error_handler_spec[None][None][ConflictError]
+    init_app(other)
+    assert other.error_handler_spec[None][None][ConflictError] is before
+
+
+async def test_a_lost_race_denies_a_handshake(app: Quart) -> None:
+    """R10, R12."""
+    async with Browser(app) as browser:
+        with pytest.raises(HandshakeDeniedError) as denied:
+            async with browser.websocket("/ws/conflict"):
+                raise AssertionError("not reached")
+        assert denied.value.response.status == 409
+        assert denied.value.response.set_cookies == []
