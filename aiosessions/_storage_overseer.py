@@ -88,20 +88,22 @@ class StorageOverseer(UpdatingOverseer[T]):
 
         super().__init__(
             value_type,
-            storer,
             name=name,
             default=default,
             codec=codec,
+            prefers_json=True,
+            backend=storer,
+            clean_every=clean_every,
             transport=transport,
             sealer=sealer,
             lifetime=lifetime,
             namespace=namespace,
-            on_conflict=on_conflict,
-            max_size=max_size,
-            clean_every=clean_every,
             on_event=on_event,
             clock=clock,
         )
+        self._storer = storer
+        self._on_conflict = on_conflict
+        self._max_size = max_size
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 

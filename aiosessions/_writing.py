@@ -1,15 +1,12 @@
 """The writing half of a StorageOverseer: create, replace, merge, and who may not write any more."""
 
 import random
-from collections.abc import Callable
-from datetime import timedelta
 from hmac import compare_digest
 from typing import Literal, TypeVar
 
 import anyio
 from msgspec.structs import replace
 
-from aiosessions._codecs import Codec
 from aiosessions._draft import Draft, first_alive, next_meta, next_secrets, wants_confirmation, wants_rotation
 from aiosessions._errors import (
     ConflictError,
@@ -17,16 +14,13 @@ from aiosessions._errors import (
     SessionTooLargeError,
     StorerError,
 )
-from aiosessions._events import Event
-from aiosessions._lifetime import Lifetime
 from aiosessions._marks import Marks, Outgoing
 from aiosessions._meta import BLANK, Meta, decode_meta, encode_meta
 from aiosessions._overseer import Overseer
-from aiosessions._sealer import Claims, Sealer
+from aiosessions._sealer import Claims
 from aiosessions._session import Session
 from aiosessions._storer import Record, Storer
 from aiosessions._tokens import Token, digest_of, new_token, new_version, parse_token
-from aiosessions._transports import Transport
 
 __all__ = ["WritingOverseer"]
 
@@ -38,42 +32,9 @@ _ATTEMPTS = 20
 class WritingOverseer(Overseer[T]):
     """Writes sessions to a storer, never over somebody else's write."""
 
-    def __init__(
-        self,
-        value_type: type[T],
-        storer: Storer,
-        *,
-        on_conflict: Literal["merge", "raise", "overwrite"],
-        max_size: int | None,
-        clean_every: timedelta | None,
-        codec: Codec[T] | None,
-        default: Callable[[], T] | None,
-        name: str,
-        transport: Transport | None,
-        sealer: Sealer | None,
-        lifetime: Lifetime | None,
-        namespace: str,
-        on_event: Callable[[Event], None] | None,
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(
-            value_type,
-            name=name,
-            default=default,
-            codec=codec,
-            prefers_json=True,
-            backend=storer,
-            clean_every=clean_every,
-            transport=transport,
-            sealer=sealer,
-            lifetime=lifetime,
-            namespace=namespace,
-            on_event=on_event,
-            clock=clock,
-        )
-        self._storer = storer
-        self._on_conflict: Literal["merge", "raise", "overwrite"] = on_conflict
-        self._max_size = max_size
+    _storer: Storer
+    _on_conflict: Literal["merge", "raise", "overwrite"]
+    _max_size: int | None
 
     def _key(self, name: str, handle: str) -> str:
         return f"{self._namespace}:{name}:{handle}"
