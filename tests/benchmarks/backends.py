@@ -46,8 +46,8 @@ async def redis() -> list[Table]:
             await peers.aiohttp_redis(clients[2], clients=_IN_FLIGHT),
             await peers.starsessions_redis(clients[3], clients=_IN_FLIGHT),
         ]
-        many = await added(subjects, in_flight=_IN_FLIGHT, visits=50 * _IN_FLIGHT, rounds=_ROUNDS)
-        one = await added(subjects[:2], visits=500, rounds=_ROUNDS)
+        many = await added(subjects, in_flight=_IN_FLIGHT, visits=50 * _IN_FLIGHT, rounds=_ROUNDS, waits=True)
+        one = await added(subjects[:2], visits=500, rounds=_ROUNDS, waits=True)
         await clients[4].set("key", bytes(300))
         get = await _best({"redis-py GET by itself": lambda _: clients[4].get("key")}, in_flight=1, visits=500)
 
