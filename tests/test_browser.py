@@ -1,0 +1,251 @@
+"""The demo's shop, visited by Chromium: what a browser makes of our cookies."""
+
+import contextlib
+import math
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from aiosessions import MemoryStorer, Record
+from aiosessions.demo.page import stores
+from aiosessions.demo.shop import make_app
+from tests.chromium import PATIENCE, Chromium, Site, chromium_path, running
+
+EXECUTABLE = chromium_path()
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(EXECUTABLE is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+]
+
+TEA = 'form[action="/cart"]:has([value=tea])'
+CAKE = 'form[action="/cart"]:has([value=cake])'
+LOGIN = 'form[action="/login"]'
+LOGOUT = 'form[action="/logout"]'
+THEME = 'form[action="/theme"]'
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """The WebSocket client is for asyncio."""
+    return "asyncio"
+
+
+class Shop(uvicorn.Server):
+    """The demo's shop with its strict cookies, on loopback.
+
+    Args:
+        certificate: a PEM file with a key in it; None: plain http.
+    """
+
+    def __init__(self, certificate: Path | None) -> None:
+        self.storer = PausingStorer()
+        pem = None if certificate is None else str(certificate)
+        app = make_app(*stores(self.storer))
+        super().__init__(
+            uvicorn.Config(app, lifespan="on", log_config=None, ssl_certfile=pem, timeout_graceful_shutdown=5)
+        )
+        self.scheme = "http" if pem is None else "https"
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return self.at("localhost")
+
+    def at(self, host: str) -> str:
+        """The shop's address under another name."""
+        return f"{self.scheme}://{host}:{self.port}/"
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals are pytest's."""
+        yield
+
+
+class PausingStorer(MemoryStorer):
+    """Holds a number of reads until all of them have been made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._awaited = 0
+        self._all_there = anyio.Event()
+
+    def hold(self, count: int) -> None:
+        self._awaited = count
+        self._all_there = anyio.Event()
+
+    async def read(self, key: str) -> Record | None:
+        record = await super().read(key)
+        if self._awaited:
+            self._awaited -= 1
+            if not self._awaited:
+                self._all_there.set()
+            with anyio.fail_after(PATIENCE):
+                await self._all_there.wait()
+        return record
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for a name that nobody checks."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path_factory.mktemp("certificate") / "shop.pem"
+    path.write_bytes(private + made.public_bytes(pem))
+    return path
+
+
+@asynccontextmanager
+async def serving(certificate: Path | None) -> AsyncGenerator[Shop]:
+    shop = Shop(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        shop.port = listener.getsockname()[1]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shop.serve, [listener])
+            yield shop
+            shop.should_exit = True
+
+
+@pytest.fixture
+async def shop(request: pytest.FixtureRequest, certificate: Path) -> AsyncIterator[Shop]:
+    """Over https, unless a test asks for plain http."""
+    async with serving(None if getattr(request, "param", "https") == "http" else certificate) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    assert EXECUTABLE is not None
+    async with running(EXECUTABLE, tmp_path_factory.mktemp("profile")) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+async def browser(chromium: Chromium) -> AsyncIterator[Site]:
+    """A browser of its own for each test, as far as cookies go."""
+    private = await chromium.private()
+    yield private
+    await private.close()
+
+
+async def test_an_anonymous_visit_leaves_no_cookie(shop: Shop, browser: Site) -> None:
+    tab = await browser.tab(shop.url)
+    assert "empty" in await tab.text()
+    await tab.go(shop.url)
+    assert await browser.cookies() == {}
+
+
+@pytest.mark.parametrize("shop", ["https", "http"], indirect=True)  # http://localhost is trusted like https
+async def test_the_strict_cookies_are_taken_and_hidden_from_scripts(shop: Shop, browser: Site) -> None:
+    """R4, R7, X3; ASVS 5 3.3.1-3.3.4: `__Host-`, Secure, HttpOnly, SameSite=Lax; until logout."""
+    tab = await browser.tab(shop.url)
+    assert "1 x tea" in await tab.submit(TEA)
+    await tab.submit(THEME)
+    assert await tab.run("document.documentElement.dataset.theme") == "dark"
+    cookies = await browser.cookies()
+    assert cookies.keys() == {"__Host-shop", "__Host-prefs"}
+    for cookie in cookies.values():
+        assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Lax")
+        assert (cookie["domain"], cookie["path"], cookie["session"]) == ("localhost", "/", True)
+    assert await tab.run("document.cookie") == ""
+
+    assert "Hello, ann" in await tab.submit(LOGIN, user="ann", password="tea", remember="on")
+    remembered = (await browser.cookies())["__Host-shop"]
+    assert remembered["value"] != cookies["__Host-shop"]["value"]
+    assert not remembered["session"]
+    assert math.isclose(remembered["expires"], time.time() + 90 * 86_400, abs_tol=PATIENCE)
+    assert "2 x tea" in await tab.submit(TEA)
+    assert (await browser.cookies())["__Host-shop"]["value"] == remembered["value"]
+
+    page = await tab.submit(LOGOUT)
+    assert "Hello" not in page
+    assert "empty" in page
+    assert (await browser.cookies()).keys() == {"__Host-prefs"}
+
+
+@pytest.mark.parametrize("shop", ["http"], indirect=True)
+async def test_another_host_without_https_gets_no_cookie(shop: Shop, browser: Site) -> None:
+    """What the WARNING about plain http says of browsers: they drop the cookie and say nothing."""
+    tab = await browser.tab(shop.at("shop.test"))
+    assert "empty" in await tab.submit(TEA)
+    assert await browser.cookies() == {}
+
+
+async def test_a_forged_form_of_the_same_site_is_refused(shop: Shop, browser: Site) -> None:
+    """A form without the session's own CSRF token changes nothing."""
+    tab = await browser.tab(shop.url)
+    await tab.submit(LOGIN, user="ann", password="tea")
+    assert await tab.submit(TEA, csrf="forged") == "this form is not ours"
+    page = await tab.go(shop.url)
+    assert "Hello, ann" in page
+    assert "empty" in page
+
+
+async def test_a_form_on_another_site_carries_no_cookie(shop: Shop, browser: Site) -> None:
+    """SameSite=Lax: a page elsewhere cannot log anybody out, but a link from there finds them logged in."""
+    home = await browser.tab(shop.at("shop.test"))
+    await home.submit(LOGIN, user="ann", password="tea", remember="on")
+    cookies = await browser.cookies()
+    elsewhere = await browser.tab(shop.at("evil.test"))
+    forged = f"{shop.at('shop.test')}logout"
+    page = await elsewhere.leave(f"document.forms[0].action = '{forged}'; document.forms[0].submit()")
+    assert await elsewhere.run("location.hostname") == "shop.test"
+    assert "Hello, ann" in page  # where the answer to the form leads is a link like any other
+    assert await browser.cookies() == cookies
+
+
+async def test_two_tabs_that_fill_one_cart_at_once_both_keep_their_item(shop: Shop, browser: Site) -> None:
+    """F3: both requests have read the cart before either writes it."""
+    one = await browser.tab(shop.url)
+    await one.submit(THEME)
+    await one.submit(LOGIN, user="ann", password="tea")
+    other = await browser.tab(shop.url)
+    shop.storer.hold(2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.submit, TEA)
+        tasks.start_soon(other.submit, CAKE)
+
+    page = await one.go(shop.url)
+    assert "1 x tea" in page
+    assert "1 x cake" in page
+
+
+async def test_a_browser_that_starts_again_knows_the_remembered_session_only(certificate: Path, tmp_path: Path) -> None:
+    """X3: cookie="browser" ends with the browser, a persistent one does not."""
+    assert EXECUTABLE is not None
+    async with serving(certificate) as shop:
+        async with running(EXECUTABLE, tmp_path) as chromium:
+            profile = chromium.profile()
+            tab = await profile.tab(shop.url)
+            await tab.submit(THEME)
+            assert "Hello, ann" in await tab.submit(LOGIN, user="ann", password="tea", remember="on")
+            before = await profile.cookies()
+            assert before.keys() == {"__Host-shop", "__Host-prefs"}
+
+        async with running(EXECUTABLE, tmp_path) as chromium:
+            profile = chromium.profile()
+            tab = await profile.tab(shop.url)
+            after = await profile.cookies()
+            assert after.keys() == {"__Host-shop"}
+            assert after["__Host-shop"]["value"] == before["__Host-shop"]["value"]
+            assert "Hello, ann" in await tab.text()
+            assert await tab.run("document.documentElement.dataset.theme") == "light"
