@@ -353,8 +353,8 @@ def _describe(error: Exception, timeout: float) -> str:
 
 
 def _hide_values(error: Exception) -> None:
-    """PostgreSQL puts the failing row into DETAIL, and asyncpg the failing argument into its message."""
+    """PostgreSQL puts the failing row into DETAIL; errors about a value, the server's and asyncpg's own, quote it."""
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         error.detail = None
-    if isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError):
-        error.args = ("an argument does not fit its column",)
+    if isinstance(error, asyncpg.DataError):
+        error.args = ("a value does not fit its column",)

@@ -1,0 +1,395 @@
+"""Sessions in memcached, through emcache."""
+
+import hashlib
+import math
+import re
+import struct
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+import anyio
+
+from aiosessions._errors import ConfigError, SessionTooLargeError, StorerError
+from aiosessions._storer import Record
+from aiosessions._storer_url import StorerURL, flag, seconds
+
+try:
+    import emcache
+except ImportError as _error:
+    raise ImportError('MemcachedStorer needs emcache: pip install "aiosessions[memcached]"') from _error
+
+__all__ = ["Client", "MemcachedStorer"]
+
+# emcache raises RuntimeError when its client is closed, and so does uvloop when a transport is.
+_DRIVER_ERRORS = (emcache.CommandError, emcache.ClusterNoAvailableNodes, OSError, RuntimeError)
+_PREFIX = re.compile(r"[!-~]{0,200}", re.ASCII)
+
+# Format, version, created_at, seen_at, expires_at (infinity: never), size of meta, size of owner (-1: none).
+_HEAD = struct.Struct("<BQdddIi")
+_FORMAT = 1
+
+# memcached's default limit for an item (1 MiB), less its own header, the key and what chunking a large item costs.
+_LIMIT = 1024 * 1024 - 2048
+_LONGEST = 30 * 86_400  # seconds; memcached reads a larger number as a date
+_DELETED = -1  # an expiry that is over at once
+
+
+class Client(Protocol):
+    """What a MemcachedStorer uses of `emcache.Client`."""
+
+    async def gets(self, key: bytes) -> emcache.Item | None:
+        """The item, with its `cas` number."""
+        ...
+
+    async def add(self, key: bytes, value: bytes, *, exptime: int = 0) -> None:
+        """Store what is not there yet, or raise NotStoredStorageCommandError."""
+        ...
+
+    async def cas(self, key: bytes, value: bytes, cas: int, *, exptime: int = 0) -> None:
+        """Store over the item that has this number, or raise NotStoredStorageCommandError; its base if there is none."""
+        ...
+
+    async def delete(self, key: bytes) -> None:
+        """Remove it, or raise NotFoundCommandError."""
+        ...
+
+
+class MemcachedStorer:
+    """Keeps each session as one item in memcached: fast, shared, and not `durable`.
+
+    memcached forgets: at a restart everything, and when memory is short what was used longest ago. It does not know
+    whose sessions it keeps, so that there is no "log out everywhere"; memory, disk, Redis and PostgreSQL have that.
+
+    The client is `emcache`: it is released for each new Python, ships types, and drops a connection whose call was
+    cancelled or timed out, where `aiomcache` gives it back to the pool with the answer still to come (the next call
+    would read another session) and spins when the server hangs up. With emcache a key belongs to one node for good: a
+    node that is away gives StorerError for its sessions and no others. A client that would send them to other nodes
+    meanwhile (`purge_unhealthy_nodes`, `autodiscovery`) is refused: when the node came back, it would bring sessions
+    with it that were ended on another.
+
+    A key in memcached is the prefix and the SHA-256 of our key, so that any key fits into 250 bytes, and no two
+    collide. A lifetime is given to memcached in seconds from now, by its clock; it counts in whole seconds and takes
+    none beyond 30 days, so that the record's own `expires_at` is compared as well: the clocks of the application
+    servers should agree. Records that live longer are left to memcached's eviction.
+
+    Read takes 1 round trip, create 1, replace and touch 2 (`gets`, `cas`), delete 2.
+
+    Args:
+        client: from `emcache.create_client`; never closed.
+        prefix: what the keys begin with: at most 200 printable ASCII characters, no blanks.
+        timeout: how long one operation may take. When a server dies, calls that wait for it wait so long.
+        clock: gives the time in unix seconds.
+
+    Raises:
+        ConfigError: the prefix or the time-out cannot be, or the client may move sessions between nodes.
+    """
+
+    durable = False
+    stores_json = False
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        prefix: str = "session:",
+        timeout: timedelta = timedelta(seconds=1),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise ConfigError(f"prefix={prefix!r}: give at most 200 printable ASCII characters without blanks")
+        if timeout <= timedelta(0):
+            raise ConfigError(f"timeout={timeout}: give a positive duration")
+        # emcache keeps its options to itself; where they are not found, the caller's word is all there is.
+        cluster = getattr(client, "_cluster", None)
+        for option in ("purge_unhealthy_nodes", "autodiscovery"):
+            if getattr(cluster, f"_{option}", False):
+                raise ConfigError(
+                    f"the client has {option}=True, and a node that comes back would bring ended sessions with it: "
+                    f"create it with {option}=False"
+                )
+
+        self._client = client
+        self._prefix = prefix
+        self._timeout = timeout.total_seconds()
+        self._clock = clock
+        self._where = "memcached"
+        self._opened = 0
+        self._opening = anyio.Lock()
+
+    @classmethod
+    def from_url(cls, url: str) -> "MemcachedStorer":
+        """A storer with a client of its own: made by `open` or the first call, closed by the last `aclose`.
+
+        Args:
+            url: `memcached://host:port,host:port` or `memcached:/path/to/socket`, with user and password for SASL;
+                options are `prefix`, `timeout` (in seconds), and `max_connections`, `min_connections`, `autobatching`,
+                `ssl`, `ssl_verify`, `ssl_ca` (`ssl_extra_ca`) of `emcache.create_client`.
+
+        Raises:
+            ConfigError: an option that there is not, or a value that it cannot have.
+        """
+        parsed = StorerURL(url)
+        client = _OwnClient(parsed)
+        storer = cls(
+            client,
+            prefix=parsed.option("prefix", str, "session:"),
+            timeout=parsed.option("timeout", seconds, timedelta(seconds=1)),
+        )
+        parsed.finish("prefix", "timeout", *_OwnClient.options)
+        storer._where = f"memcached at {client.where}"
+        return storer
+
+    def __repr__(self) -> str:
+        return f"<MemcachedStorer {self._prefix!r} in {self._where}>"
+
+    async def open(self) -> None:
+        """Find out whether the server answers.
+
+        Raises:
+            StorerError: it does not.
+        """
+        async with self._opening:
+            if not self._opened:
+                with self._within_time():
+                    await self._client.gets(self._name(""))
+            self._opened += 1
+
+    async def aclose(self) -> None:
+        """Undo one `open`; the last closes the client, if it came from a URL."""
+        async with self._opening:
+            self._opened = max(0, self._opened - 1)
+            if not self._opened and isinstance(self._client, _OwnClient):
+                await self._client.close()
+
+    async def read(self, key: str) -> Record | None:
+        with self._within_time():
+            item = await self._look(self._name(key))
+        return item.record() if item and self._is_live(item) else None
+
+    async def create(self, key: str, record: Record) -> bool:
+        name, data, lives = self._name(key), _fitting(key, record), _lifetime(record)
+        with self._within_time():
+            while True:
+                try:
+                    await self._client.add(name, data, exptime=lives)
+                except emcache.NotStoredStorageCommandError:
+                    item = await self._look(name)
+                else:
+                    return True
+
+                if item is None:
+                    continue
+                if self._is_live(item):
+                    return item.version == record.version
+                # memcached forgets a second or two late: what it still has is over.
+                if await self._swap(name, item, data, lives):
+                    return True
+
+    async def replace(self, key: str, record: Record, *, version: int) -> bool:
+        name, data, lives = self._name(key), _fitting(key, record), _lifetime(record)
+        with self._within_time():
+            while (item := await self._look(name)) and self._is_live(item):
+                if item.version != version:
+                    return item.version == record.version
+                # When a touch came between, the item is another and the version is not: look again.
+                if await self._swap(name, item, data, lives):
+                    return True
+        return False
+
+    async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
+        name = self._name(key)
+        until = math.inf if expires_at is None else expires_at
+        with self._within_time():
+            while (item := await self._look(name)) and self._is_live(item):
+                later = max(until, item.expires_at)
+                lives = _whole(max(until - seen_at, later - self._clock()))
+                if await self._swap(name, item, item.touched(seen_at, later), lives):
+                    return True
+        return False
+
+    async def delete(self, key: str, *, version: int | None = None) -> bool:
+        name = self._name(key)
+        with self._within_time():
+            while (item := await self._look(name)) and self._is_live(item):
+                if version is None:
+                    try:
+                        await self._client.delete(name)
+                    except emcache.NotFoundCommandError:
+                        return False
+                    return True
+
+                if item.version != version:
+                    return False
+                # The text protocol has no delete that compares: what is over at once is deleted.
+                if await self._swap(name, item, b"", _DELETED):
+                    return True
+        return False
+
+    async def _look(self, name: bytes) -> "_Item | None":
+        item = await self._client.gets(name)
+        return None if item is None else _Item(item)
+
+    async def _swap(self, name: bytes, item: "_Item", data: bytes, lives: int) -> bool:
+        """Put *data* in the place of *item*; False if something else is there now, or nothing."""
+        try:
+            await self._client.cas(name, data, item.cas, exptime=lives)
+        except emcache.NotStoredStorageCommandError:
+            return False
+        except emcache.StorageCommandError:
+            # "Not found" or a server out of memory: emcache does not say which.
+            if await self._client.gets(name) is None:
+                return False
+            raise
+        return True
+
+    def _is_live(self, item: "_Item") -> bool:
+        return item.expires_at > self._clock()
+
+    def _name(self, key: str) -> bytes:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        return self._prefix.encode() + urlsafe_b64encode(digest)[:-1]
+
+    @contextmanager
+    def _within_time(self) -> Generator[None]:
+        """The time-out of one operation; whatever the driver raises leaves as a StorerError.
+
+        A cancelled scope waits for the answer that is under way: emcache would throw the connection away, and asyncio
+        would log an error for an answer that arrives in the same turn.
+        """
+        try:
+            with anyio.fail_after(self._timeout, shield=True):
+                yield
+        except TimeoutError as error:
+            raise StorerError(f"{self._where}: no answer within {self._timeout:g} s") from error
+        except _DRIVER_ERRORS as error:
+            raise StorerError(f"{self._where}: {type(error).__name__}") from error
+
+
+class _Item:
+    """What memcached has under a key: head, owner, meta, value. What is no record of ours counts as expired."""
+
+    __slots__ = ("_data", "_head", "cas", "expires_at", "version")
+
+    def __init__(self, item: emcache.Item) -> None:
+        self._data = item.value
+        self.cas = item.cas or 0
+        known = len(self._data) >= _HEAD.size and self._data[0] == _FORMAT
+        self._head = _HEAD.unpack_from(self._data) if known else (0, -1, 0.0, 0.0, -math.inf, 0, 0)
+        self.version: int = self._head[1]
+        self.expires_at: float = self._head[4]
+
+    def record(self) -> Record:
+        _, version, created_at, seen_at, expires_at, meta_size, owner_size = self._head
+        meta_start = _HEAD.size + max(0, owner_size)
+        value_start = meta_start + meta_size
+        owner = None if owner_size < 0 else self._data[_HEAD.size : meta_start].decode("utf-8", "surrogatepass")
+        return Record(
+            self._data[value_start:],
+            self._data[meta_start:value_start],
+            owner,
+            created_at,
+            seen_at,
+            None if expires_at == math.inf else expires_at,
+            version,
+        )
+
+    def touched(self, seen_at: float, expires_at: float) -> bytes:
+        """The same with another head."""
+        _, version, created_at, seen_before, _, meta_size, owner_size = self._head
+        times = created_at, max(seen_at, seen_before), expires_at
+        return _HEAD.pack(_FORMAT, version, *times, meta_size, owner_size) + self._data[_HEAD.size :]
+
+
+class _OwnClient:
+    """A client made from a URL at its first call, in the event loop that uses it."""
+
+    options = ("autobatching", "max_connections", "min_connections", "ssl", "ssl_ca", "ssl_verify")
+
+    def __init__(self, url: StorerURL) -> None:
+        self._nodes: list[emcache.MemcachedHostAddress | emcache.MemcachedUnixSocketPath] = [
+            emcache.MemcachedHostAddress(host, port or 11211) for host, port in url.hosts
+        ]
+        if url.path.strip("/"):
+            if self._nodes:
+                raise ConfigError(f"{url}: give hosts, or the path of a socket")
+            self._nodes.append(emcache.MemcachedUnixSocketPath(url.path))
+        if not self._nodes:
+            self._nodes.append(emcache.MemcachedHostAddress("localhost", 11211))
+        self.where = ",".join(f"{host}:{port or 11211}" for host, port in url.hosts) or url.path or "localhost:11211"
+        self._user, self._password = url.user or None, url.password or None
+        self._max_connections = url.option("max_connections", int, 10)
+        self._min_connections = url.option("min_connections", int, 1)
+        if not 0 <= self._min_connections <= self._max_connections or self._max_connections == 0:
+            raise ConfigError(f"{url}: min_connections must be from 0 to max_connections, and that at least 1")
+        if (self._user is None) is not (self._password is None):
+            raise ConfigError(f"{url}: SASL needs user and password")
+        self._autobatching = url.option("autobatching", flag, default=False)
+        self._ssl = url.option("ssl", flag, default=False)
+        self._ssl_verify = url.option("ssl_verify", flag, default=True)
+        self._ssl_ca = url.option("ssl_ca", str, None)
+        self._client: emcache.Client | None = None
+
+    async def gets(self, key: bytes) -> emcache.Item | None:
+        return await (await self._made()).gets(key)
+
+    async def add(self, key: bytes, value: bytes, *, exptime: int = 0) -> None:
+        await (await self._made()).add(key, value, exptime=exptime)
+
+    async def cas(self, key: bytes, value: bytes, cas: int, *, exptime: int = 0) -> None:
+        await (await self._made()).cas(key, value, cas, exptime=exptime)
+
+    async def delete(self, key: bytes) -> None:
+        await (await self._made()).delete(key)
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _made(self) -> emcache.Client:
+        if self._client is None:
+            # It connects in the background; nothing here waits, so that two calls at once do not make two.
+            self._client = await emcache.create_client(
+                self._nodes,
+                timeout=None,  # the storer's own time-out holds
+                max_connections=self._max_connections,
+                min_connections=self._min_connections,
+                autobatching=self._autobatching,
+                ssl=self._ssl,
+                ssl_verify=self._ssl_verify,
+                ssl_extra_ca=self._ssl_ca,
+                username=self._user,
+                password=self._password,
+            )
+        return self._client
+
+
+def _fitting(key: str, record: Record) -> bytes:
+    """The record as one item.
+
+    Raises:
+        SessionTooLargeError: memcached would not take it.
+    """
+    owner = b"" if record.owner is None else record.owner.encode("utf-8", "surrogatepass")
+    expires_at = math.inf if record.expires_at is None else record.expires_at
+    times = record.created_at, record.seen_at, expires_at
+    sizes = len(record.meta), -1 if record.owner is None else len(owner)
+    data = _HEAD.pack(_FORMAT, record.version, *times, *sizes) + owner + record.meta + record.value
+    if len(data) > _LIMIT:
+        raise SessionTooLargeError(key, size=len(data), limit=_LIMIT)
+    return data
+
+
+def _lifetime(record: Record) -> int:
+    return _whole(math.inf if record.expires_at is None else record.expires_at - record.seen_at)
+
+
+def _whole(lives: float) -> int:
+    """Seconds as memcached takes them: never too few, because it cuts the first short; 0 is for ever."""
+    if lives >= _LONGEST - 1:
+        return 0
+    return max(1, math.ceil(lives) + 1)
