@@ -24,15 +24,26 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=SHOPS)
-def shop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The shop's application, its carts in a folder."""
+def application(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The application of a freshly imported example."""
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parent.parent), *sys.path])
-    monkeypatch.setenv("STORE", f"disk:{tmp_path / 'sessions'}")
-    name = f"examples.{request.param}_shop"
+    name = f"examples.{request.param}_{kind}"
     sys.modules.pop(name, None)
     module = importlib.import_module(name)
     return module.make_app() if request.param == "aiohttp" else module.app
+
+
+@pytest.fixture(params=SHOPS)
+def live(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The application with a socket and a stream."""
+    return application("live", request, monkeypatch)
+
+
+@pytest.fixture(params=SHOPS)
+def shop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The shop's application, its carts in a folder."""
+    monkeypatch.setenv("STORE", f"disk:{tmp_path / 'sessions'}")
+    return application("shop", request, monkeypatch)
 
 
 async def submit(browser: Browser, path: str, **form: str) -> str:
@@ -66,6 +77,19 @@ async def test_a_visit_to_the_shop(shop: Any) -> None:
         assert "log in" in (await phone.get("/")).text
         assert "log in" in await submit(laptop, "/logout")
         assert {cookie.name for cookie in laptop.cookies} == {"__Host-prefs"}
+
+
+async def test_a_socket_counts_and_a_stream_reads(live: Any) -> None:
+    """R12, R13: two sockets count in one session, and a stream sees the newest number."""
+    async with Browser(live) as browser:
+        assert (await browser.post("/login")).status < 300
+        async with browser.websocket("/socket") as first, browser.websocket("/socket") as second:
+            for number, socket in enumerate((first, second, first), start=1):
+                await socket.send_text("hello")
+                assert await socket.receive_text() == str(number)
+            async with browser.stream("/stream") as response:
+                events = [chunk.decode() async for chunk in response]
+            assert "".join(events) == "data: 3\n\n" * 3
 
 
 def test_the_demo_visits_itself() -> None:
