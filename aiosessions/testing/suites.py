@@ -4,7 +4,7 @@
 """
 
 from aiosessions.testing.suites_sealer import SealerSuite
-from aiosessions.testing.suites_store import StoreSuite
+from aiosessions.testing.suites_store import StoreSuite, Visitor
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     ListableSuite,
@@ -24,5 +24,6 @@ __all__ = [
     "StoreSuite",
     "StorerSuite",
     "UserIndexedSuite",
+    "Visitor",
     "WaitingClock",
 ]
