@@ -350,6 +350,7 @@ async def test_an_opening_that_fails_fails_for_all_and_leaves_nothing_held(shop:
         await shop.opening.wait()
         shop.may_open.set()
     assert failures == [shop.error] * 5
+    assert shop.opened == 1
     assert not is_held(shop)
     assert shop.rounds == 0
     shop.error = None

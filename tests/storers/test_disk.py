@@ -22,6 +22,8 @@ import pytest
 from aiosessions._errors import ConfigError, StorerError
 from aiosessions._storer import Record
 from aiosessions._tokens import new_version
+from aiosessions.storers._disk_file import TIMES_OFFSET, pack
+from aiosessions.storers._disk_folder import DOUBT, DiskFolder
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
@@ -106,6 +108,19 @@ def locked(path: Path) -> Generator[None, None, None]:
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+class Overtaken(DiskFolder):
+    """A folder in which another process writes just before we get a lock."""
+
+    writes: list[Callable[[], object] | None]
+
+    @contextlib.contextmanager
+    def _locked(self, folder: str) -> Generator[None, None, None]:
+        if self.writes and (write := self.writes.pop(0)) is not None:
+            write()
+        with super()._locked(folder):
+            yield
 
 
 @contextlib.contextmanager
@@ -283,6 +298,42 @@ async def test_a_damaged_file_blocks_nothing_and_is_cleaned(
     assert files(folder) == []
 
 
+async def test_clean_looks_again_under_the_lock(folder: Path, clock: MovableClock) -> None:
+    """S10: a record that another process made after clean had seen its expired predecessor stays."""
+    other = DiskStorer(folder, clock=clock.now)
+    await other.create("k", record(clock, lives=60.0))
+    (path,) = files(folder)
+    await clock.advance(200)
+    fresh = pack("k", record(clock))
+    overtaken = Overtaken(str(folder), fsync=False, clock=clock.now, timeout=1.0)
+    overtaken.writes = [None, lambda: path.write_bytes(fresh)]  # the first lock is for the list of names
+    assert overtaken.clean(int(path.name[:2], 16))[0] == 0
+    assert overtaken.writes == []
+    assert await other.read("k") is not None
+
+
+async def test_a_record_that_is_read_while_it_is_touched_is_read_again(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S12: the half that was read is neither a damaged record nor an absent one."""
+    await storer.create("k", record(clock, owner="ann"))
+    (path,) = files(folder)
+    before = path.read_bytes()
+    await storer.touch("k", seen_at=clock.now() + 1, expires_at=clock.now() + 7200)
+    after = path.read_bytes()
+    half = after[: TIMES_OFFSET + 8] + before[TIMES_OFFSET + 8 :]
+    overtaken = Overtaken(str(folder), fsync=False, clock=clock.now, timeout=1.0)
+    looks: list[Callable[[], bool]] = [
+        lambda: overtaken.glance(["k"]) == [DOUBT],
+        lambda: overtaken.read("k") is not None,
+        lambda: overtaken.owned("ann", [path.name], "") != [],
+    ]
+    for look in looks:
+        path.write_bytes(half)
+        overtaken.writes = [lambda: path.write_bytes(after)]
+        assert look()
+
+
 async def test_clean_removes_what_a_dead_writer_left_and_nothing_that_is_not_ours(
     storer: DiskStorer, folder: Path, clock: MovableClock
 ) -> None:
@@ -360,6 +411,19 @@ async def test_clean_heals_the_index_of_owners_that_nobody_asks_for(
     await storer.clean()
     assert len(files(folder, "owners")) == 1
     assert len([path for path in (folder / "owners").glob("*/*") if path.is_dir()]) == 1
+
+
+async def test_a_record_that_moved_leaves_no_entry_behind(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S15: one owner, one entry."""
+    before = record(clock, owner="ann")
+    await storer.create("k", before)
+    for owner, entries in (("bob", 1), ("bob", 1), (None, 0)):
+        after = record(clock, owner=owner)
+        assert await storer.replace("k", after, version=before.version)
+        assert len(files(folder, "owners")) == entries
+        before = after
 
 
 async def test_nothing_stays_of_sessions_that_ended(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
@@ -533,20 +597,36 @@ async def test_a_reader_that_is_cancelled_cancels_no_other(storer: DiskStorer, c
 
 
 def test_a_storer_serves_one_event_loop_after_another(storer: DiskStorer, clock: MovableClock) -> None:
-    """S14: also when the first ended in the middle of a read."""
+    """S14: also when the first ended before a read of its had begun."""
     first = record(clock)
 
-    async def begin() -> None:
+    async def create_and_read() -> Record | None:
         await storer.create("k", first)
-        reading = asyncio.ensure_future(storer.read("k"))
-        await asyncio.sleep(0)
-        reading.cancel()
+        return await storer.read("k")
 
     async def read() -> Record | None:
         return await storer.read("k")
 
-    asyncio.run(begin())
-    assert asyncio.run(read()) == first
+    loop = asyncio.new_event_loop()
+    reading = loop.create_task(read())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert asyncio.run(create_and_read()) == first
+    assert loop.run_until_complete(reading) == first
+    loop.close()
+
+
+async def test_a_disk_that_hangs_is_waited_for_no_longer_than_the_time_out(folder: Path, clock: MovableClock) -> None:
+    """S13: here a pipe that nobody writes to stands for it."""
+    storer = DiskStorer(folder, clock=clock.now, timeout=timedelta(milliseconds=50))
+    await storer.create("k", record(clock))
+    (path,) = files(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(StorerError, match="took too long") as caught:
+        await storer.read("k")
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    os.close(os.open(path, os.O_RDWR))  # the thread gets its answer
 
 
 async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
@@ -560,7 +640,7 @@ async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path,
 
 
 def run_processes(folder: Path, *arguments: str) -> list[str]:
-    command = [sys.executable, "-W", "error", "-m", "tests.storers.disk_processes", str(folder), *arguments]
+    command = [sys.executable, "-m", "tests.storers.disk_processes", str(folder), *arguments]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
