@@ -134,7 +134,6 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
         try:
             await saving.sessions.save(response.status)
         except SessionError:
-            saving.is_saved = True
             saving.unsent = response.headers
             raise
     if saving.unsent is not None:

@@ -168,6 +168,15 @@ async def destroy_and_add(house: House, request: Any) -> Reply:
     return _said(session)
 
 
+@_page
+async def destroy_and_nan(house: House, request: Any) -> Reply:
+    """One session ends, another cannot be saved."""
+    (await house.theme.get(request)).value.color = "dark"
+    await destroy(house, request)
+    (await house.store.get(request, "other")).value.number = math.nan
+    return Reply("never seen")
+
+
 # answers of every kind
 
 

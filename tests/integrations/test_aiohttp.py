@@ -4,10 +4,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 from aiohttp import web
 
-from aiosessions import ConfigError, NotAuthenticatedError, ResponseStartedError, StorageOverseer, StorerError
+from aiosessions import (
+    ConfigError,
+    ConflictError,
+    NotAuthenticatedError,
+    ResponseStartedError,
+    StorageOverseer,
+    StorerError,
+)
 from aiosessions.aiohttp import setup
 from aiosessions.testing import Browser, HandshakeDeniedError
 from tests.integrations.stage import ASYNCIO, UVLOOP, Backend, CountingStorer
@@ -153,22 +161,32 @@ class TestPreparedByTheHandler:
         await browser.get("/login")
         assert (await browser.get("/")).text == "written"
 
+    @pytest.mark.parametrize("error", [RuntimeError("too late"), ConflictError("too late")])
     async def test_an_error_after_the_headers_changes_nothing(
-        self, site: Site, browser: Browser, storer: CountingStorer
+        self, site: Site, storer: CountingStorer, error: Exception
     ) -> None:
-        """R10: what was saved with the headers stays."""
+        """R10: what was saved with the headers stays, and no second answer is put behind the first."""
 
         async def stream(request: web.Request) -> web.StreamResponse:
             session = await site.store.get(request)
             session["count"] = 1
             response = web.StreamResponse()
-            response.content_length = 0
             await response.prepare(request)
-            raise RuntimeError("too late")
+            await response.write(b"begun")
+            raise error
 
         site.handler = stream
-        response = await browser.get("/")
-        assert (response.status, len(response.set_cookies)) == (200, 1)
+        runner = web.AppRunner(site.app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            async with await anyio.connect_tcp(*runner.addresses[0]) as connection:
+                await connection.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                answer = b"".join([chunk async for chunk in connection])
+        finally:
+            await runner.cleanup()
+        assert answer.count(b"HTTP/1.1") == answer.count(b"Set-Cookie") == 1
+        assert answer.endswith(b"begun\r\n")
         assert len(await storer.stored()) == 1
 
 
@@ -193,6 +211,19 @@ class TestErrors:
         assert response.status == (504 if how == "times out" else 500)
         assert len(response.set_cookies) == 1
         assert len(browser.cookies) == 0
+        assert await storer.stored() == []
+
+    async def test_a_handler_that_returns_nothing_has_nothing_saved(
+        self, site: Site, browser: Browser, storer: CountingStorer
+    ) -> None:
+        """R10: aiohttp makes that a 500."""
+
+        async def forgetful(request: web.Request) -> web.StreamResponse:
+            (await site.store.get(request))["count"] = 1
+            return None  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # the mistake
+
+        site.handler = forgetful
+        assert (await browser.get("/")).status == 500
         assert await storer.stored() == []
 
     @pytest.mark.parametrize("place", ["inside", "outside"])
@@ -255,6 +286,47 @@ class TestApplications:
             assert (response.text, len(response.set_cookies)) == ("1", 1)
             assert storer.calls == ["create"]
             assert (await browser.get("/inner/")).text == "2"
+
+    async def test_the_status_of_the_outermost_application_decides(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R10, R16: what an inner one would have saved is not, when the answer is a 503 in the end."""
+
+        @web.middleware
+        async def overloaded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            await handler(request)
+            raise web.HTTPServiceUnavailable
+
+        outer = web.Application(middlewares=[overloaded])
+        outer.add_subapp("/inner", Site(store).app)
+        setup(outer, store)
+        async with Browser(outer) as browser:
+            response = await browser.get("/inner/login")
+            assert (response.status, response.set_cookies) == (503, [])
+        assert await storer.stored() == []
+
+    async def test_what_the_applications_own_middlewares_change_is_saved(
+        self, store: StorageOverseer[dict[str, int]]
+    ) -> None:
+        """R10: those that were there before `setup` too."""
+
+        @web.middleware
+        async def bump(request: web.Request, handler: Handler) -> web.StreamResponse:
+            response = await handler(request)
+            (await store.get(request))["count"] = 1
+            return response
+
+        async with Browser(Site(store, bump).app) as browser:
+            assert len((await browser.get("/login")).set_cookies) == 1
+
+        async def read(request: web.Request) -> web.StreamResponse:
+            return web.Response(text=str((await store.get(request)).get("count")))
+
+        site = Site(store)
+        site.handler = read
+        async with Browser(site.app) as other:
+            other.cookies = browser.cookies
+            assert (await other.get("/")).text == "1"
 
     async def test_an_outer_middleware_may_replace_the_response(self, store: StorageOverseer[dict[str, int]]) -> None:
         """R10: what was written is told on whichever response leaves."""

@@ -30,7 +30,7 @@ from aiosessions import (
     StorerError,
     new_key,
 )
-from aiosessions.asgi import SessionMiddleware
+from aiosessions.asgi import Connection, SessionMiddleware
 from aiosessions.testing import Browser, Clock, LifespanError
 from tests.integrations.stage import CountingStorer, OpenStorer
 
@@ -80,6 +80,25 @@ class TestNesting:
             assert storer.calls == ["create"]
             assert (await browser.get("/")).text == "2"
             assert storer.calls == ["create", "read", "replace"]
+
+    async def test_what_a_layer_between_two_middlewares_changes_is_saved_too(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R16: the outermost saves, so nothing inside it comes too late."""
+        page = SessionMiddleware(Starlette(routes=[Route("/", counter(store))]))
+
+        async def between(scope: Scope, receive: Receive, send: Send) -> None:
+            async def late(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    (await store.get(Connection(scope)))["count"] += 10
+                await send(message)
+
+            await page(scope, receive, late)
+
+        async with Browser(SessionMiddleware(between), clock=store.now) as browser, store:
+            await browser.get("/")
+            assert storer.calls == ["create"]
+            assert (await browser.get("/")).text == "12"
 
     async def test_an_application_can_be_mounted(self, store: StorageOverseer[dict[str, int]]) -> None:
         """R16: with a middleware of its own, under one that has another."""
@@ -245,6 +264,31 @@ class TestFailures:
         assert (response.status, response.text) == (500, "Internal Server Error")
         assert "a session was not saved" in caplog.text
 
+    async def test_an_application_that_goes_on_after_a_failed_save_speaks_to_nobody(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R11: it sees the error, so that a stream can stop; an answer of its own comes too late."""
+        seen: list[str] = []
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await counter(store)(Request(scope))
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            except StorerError as error:
+                seen.append(str(error))
+            await PlainTextResponse("another answer", 418)(scope, receive, send)
+
+        storer.fails = lambda method, _: method == "create"
+        async with store:
+            scope = {"type": "http", "scheme": "https", "headers": []}
+            await SessionMiddleware(app)(scope, anyio.sleep_forever, send)
+        assert [message.get("status", message.get("body")) for message in sent] == [500, b"Internal Server Error"]
+        assert seen == ["create failed"]
+
     async def test_a_backend_that_cannot_delete_still_clears_the_cookie(
         self, app: Starlette, storer: CountingStorer, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -384,6 +428,22 @@ class TestLifespan:
         with pytest.raises(LifespanError, match="no configuration"):
             async with Browser(app):
                 raise AssertionError("not reached")
+        assert storer.log == ["open", "close"]
+
+    async def test_an_error_of_the_applications_own_lifespan_goes_on(self) -> None:
+        """R16: the server says what it makes of it."""
+        storer = OpenStorer()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            raise RuntimeError("while starting")
+
+        async def receive() -> Message:
+            return {"type": "lifespan.startup"}
+
+        middleware = SessionMiddleware(app, stores=[StorageOverseer(dict[str, int], storer)])
+        with pytest.raises(RuntimeError, match="while starting"):
+            await middleware({"type": "lifespan"}, receive, anyio.sleep)
         assert storer.log == ["open", "close"]
 
     @pytest.mark.parametrize("raises", [True, False])

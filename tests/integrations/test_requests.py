@@ -440,6 +440,18 @@ class TestFailingSaves:
         assert stage.told(response, "theme") == []
         assert (await browser.get("/read")).text.startswith("1 known")
 
+    async def test_a_logout_is_carried_out_although_another_session_cannot_be_saved(
+        self, stage: Stage, browser: Browser
+    ) -> None:
+        """R7, R11: the error response tells of it."""
+        await browser.get("/login")
+        response = await browser.get("/destroy_and_nan")
+        assert response.status == 500
+        assert len(stage.told(response)) == 1
+        assert stage.token(browser) == ""
+        assert stage.told(response, "theme") == []
+        assert await stage.storer.stored() == []
+
     async def test_an_error_can_be_caught_in_the_handler(self, stage: Stage, browser: Browser) -> None:
         """R11, V9: `await store.save(session)` raises there, and names the field."""
         response = await browser.get("/save_nan")
