@@ -34,7 +34,9 @@ class Draft(NamedTuple):
     can_tell: bool = True
 
 
-def next_meta(meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_changed: bool, is_new: bool) -> Meta:
+def next_meta(
+    meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_changed: bool, is_new: bool, lineage: bytes = b""
+) -> Meta:
     """What a session's meta is after a save; the secrets are not its affair.
 
     Args:
@@ -44,10 +46,11 @@ def next_meta(meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_ch
         now: unix seconds.
         is_changed: the value is written too.
         is_new: there is no record yet.
+        lineage: what the write descends from.
     """
     updated_at = now if is_changed or is_new else meta.updated_at
     if not is_new and not marks.is_write:
-        return replace(meta, updated_at=updated_at)
+        return replace(meta, updated_at=updated_at, lineage=lineage)
 
     flashes = () if marks.emptied else tuple(flash for flash in meta.flashes if flash[0] not in marks.taken)
     label = None if marks.emptied else meta.label
@@ -75,6 +78,7 @@ def next_meta(meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_ch
         label=marks.label[0] if marks.label else label,
         flashes=flashes + tuple(marks.added),
         lifetime=own,
+        lineage=lineage,
     )
 
 

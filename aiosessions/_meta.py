@@ -1,15 +1,22 @@
 """The library's own compartment of a record: what it must remember about a session beside its value."""
 
+import struct
 from typing import Any, TypeAlias
 
 import msgspec
 
 from aiosessions._lifetime import Lifetime, unpack_lifetime
 
-__all__ = ["BLANK", "Meta", "PackedFlash", "Secret", "decode_meta", "encode_meta"]
+__all__ = ["BLANK", "Meta", "PackedFlash", "Secret", "decode_meta", "descended", "encode_meta", "is_ancestor"]
 
 PackedFlash: TypeAlias = tuple[str, str, str, Any]  # Any: a flash's JSON data
 """id, message, category, data: the id lets two requests add and take at once."""
+
+_ANCESTOR = struct.Struct(">QH")
+"""A version, and the second at which it was written, modulo 2^16."""
+_REMEMBERED_SECONDS = 30
+"""Longer than a storer's time-out and a driver's own retries together."""
+_REMEMBERED = 256
 
 
 class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -44,7 +51,8 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
         created_at: for sessions the client holds, which have no record to say it.
         seen_at: likewise.
         generation: likewise, for replay protection.
-        updates: what `update` wrote lately, number and time: a write whose answer got lost is known under later ones.
+        lineage: the versions before this one that are younger than a while: a write whose answer got lost is known
+            under later ones.
         user_epoch: for sessions the client holds: the user's, when the session became theirs.
     """
 
@@ -63,7 +71,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     seen_at: float = 0.0
     generation: int = 0
     user_epoch: int = 0
-    updates: tuple[tuple[int, float], ...] = ()
+    lineage: bytes = b""
 
     def effective_lifetime(self, lifetime: Lifetime) -> Lifetime:
         """This session's own lifetime, or else the store's."""
@@ -83,3 +91,32 @@ def decode_meta(data: bytes) -> Meta | None:
         return _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+def descended(lineage: bytes, version: int, written_at: float, *, now: float) -> bytes:
+    """The lineage of what is written over a version.
+
+    Empty unless others wrote a moment ago: a session that one request at a time writes carries nothing.
+
+    Args:
+        lineage: of the record that is written over.
+        version: its version.
+        written_at: when that was written, unix seconds.
+        now: unix seconds.
+    """
+    if now - written_at >= _REMEMBERED_SECONDS:
+        return b""
+
+    second = int(now)
+    young = [
+        _ANCESTOR.pack(known, since)
+        for known, since in _ANCESTOR.iter_unpack(lineage)
+        if (second - since) % 0x1_0000 < _REMEMBERED_SECONDS
+    ]
+    young.append(_ANCESTOR.pack(version, int(written_at) % 0x1_0000))
+    return b"".join(young[-_REMEMBERED:])
+
+
+def is_ancestor(version: int, lineage: bytes) -> bool:
+    """Whether a record of this lineage was written over *version*, directly or not."""
+    return any(known == version for known, _ in _ANCESTOR.iter_unpack(lineage))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
-from msgspec.structs import replace
 
 from aiosessions._draft import next_meta
 from aiosessions._errors import ConflictError, NoSessionError, StorerError
@@ -14,17 +13,13 @@ from aiosessions._overseer import changed
 from aiosessions._session import Session
 from aiosessions._storer import Record
 from aiosessions._tokens import new_version
-from aiosessions._writing import WritingOverseer
+from aiosessions._writing import WritingOverseer, lineage, was_applied
 
 __all__ = ["UpdatingOverseer"]
 
 T = TypeVar("T")
 _NOTHING = Marks()
 _UPDATE_SECONDS = 5.0
-_REMEMBERED_SECONDS = 30.0
-"""Longer than an update and the storer's time-outs together."""
-_REMEMBERED = 256
-_NUMBER = 0xFFFF_FFFF
 
 
 class UpdatingOverseer(WritingOverseer[T]):
@@ -49,18 +44,21 @@ class UpdatingOverseer(WritingOverseer[T]):
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         key = self._key(session.name, session.handle)
         deadline = anyio.current_time() + _UPDATE_SECONDS
-        tried: set[int] = set()
+        tried: Record | None = None
         attempt = 0
-        while anyio.current_time() < deadline:
-            if not await self._catch_up(session, key, attempt) or session._record is None:
+        while True:
+            stored = await self._catch_up(session, key, attempt)
+            if stored is None:
                 self._drop(session, "gone")
                 raise NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
 
-            stored = session._record
             value = self._codec.decode(stored.value)
-            if any(number in tried for number, _ in session._meta.updates):
-                self._adopt(session, value, stored.value)  # an earlier try was applied after all: its answer got lost
+            if tried is not None and was_applied(tried, session):  # its answer got lost, and others wrote over it
+                self._adopt(session, value, stored.value)
+                self._report("saved", session.name, session.handle, stored.owner)
                 return
+            if attempt and anyio.current_time() >= deadline:
+                break
 
             value = changed(change, value)
             data = self._codec.encode(value)
@@ -69,12 +67,11 @@ class UpdatingOverseer(WritingOverseer[T]):
                 return
 
             self._codec.check(value, data)
-            record, meta = self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
-            tried.add(_number(record))
-            if await self._replace_surely(key, record, stored.version):
-                session._record, session._meta, session._seen_at = record, meta, record.seen_at
+            tried, meta = self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
+            if await self._replace_surely(key, tried, stored.version):
+                session._record, session._meta, session._seen_at = tried, meta, tried.seen_at
                 self._adopt(session, value, data)
-                self._report("saved", session.name, session.handle, record.owner)
+                self._report("saved", session.name, session.handle, stored.owner)
                 return
             attempt += 1
 
@@ -82,12 +79,18 @@ class UpdatingOverseer(WritingOverseer[T]):
         raise ConflictError(f"session {session.name!r}: others won for {_UPDATE_SECONDS:.0f} seconds")
 
     def _updated(self, session: Session[T], stored: Record, value: bytes) -> tuple[Record, Meta]:
-        now, version = self.now(), new_version()
-        meta = next_meta(session._meta, _NOTHING, lifetime=self.lifetime, now=now, is_changed=True, is_new=False)
-        recent = [entry for entry in meta.updates if now - entry[1] < _REMEMBERED_SECONDS]
-        meta = replace(meta, updates=(*recent[1 - _REMEMBERED :], (version & _NUMBER, now)))
+        now = self.now()
+        meta = next_meta(
+            session._meta,
+            _NOTHING,
+            lifetime=self.lifetime,
+            now=now,
+            is_changed=True,
+            is_new=False,
+            lineage=lineage(session, now),
+        )
         expires_at = meta.effective_lifetime(self.lifetime).deadline(now, meta.ends_at)
-        record = Record(value, encode_meta(meta), stored.owner, stored.created_at, now, expires_at, version)
+        record = Record(value, encode_meta(meta), stored.owner, stored.created_at, now, expires_at, new_version())
         self._check_size(session, record)
         return record, meta
 
@@ -107,8 +110,3 @@ class UpdatingOverseer(WritingOverseer[T]):
                 self._report("merged", session.name, session.handle, session.user_id, fields=merged.conflicts)
             value = merged.value
         session.value, session._base = value, data
-
-
-def _number(record: Record) -> int:
-    """What an update leaves in the meta, so that it knows its own write under others'."""
-    return record.version & _NUMBER

@@ -15,14 +15,14 @@ from aiosessions._errors import (
     StorerError,
 )
 from aiosessions._marks import Marks, Outgoing
-from aiosessions._meta import BLANK, Meta, decode_meta, encode_meta
+from aiosessions._meta import BLANK, Meta, decode_meta, descended, encode_meta, is_ancestor
 from aiosessions._overseer import Overseer
 from aiosessions._sealer import Claims
 from aiosessions._session import Session
 from aiosessions._storer import Record, Storer
 from aiosessions._tokens import Token, digest_of, new_token, new_version, parse_token
 
-__all__ = ["WritingOverseer"]
+__all__ = ["WritingOverseer", "lineage", "was_applied"]
 
 T = TypeVar("T")
 _NOTHING = Marks()
@@ -102,7 +102,13 @@ class WritingOverseer(Overseer[T]):
         stored, marks = session._record, draft.marks
         now = self.now()
         meta = next_meta(
-            session._meta, marks, lifetime=self.lifetime, now=now, is_changed=draft.is_changed, is_new=stored is None
+            session._meta,
+            marks,
+            lifetime=self.lifetime,
+            now=now,
+            is_changed=draft.is_changed,
+            is_new=stored is None,
+            lineage=lineage(session, now),
         )
         lifetime = meta.effective_lifetime(self.lifetime)
         self._check_ends(lifetime)
@@ -217,35 +223,46 @@ class WritingOverseer(Overseer[T]):
 
     async def _replace(self, session: Session[T], draft: Draft) -> None:
         key = self._key(session.name, session.handle)
-        for attempt in range(_ATTEMPTS):
-            stored = session._record
-            if stored is None or (attempt and not await self._catch_up(session, key, attempt)):
-                await self._lose(session, draft)
-                return
-
+        stored = session._record
+        attempt = 0
+        while stored is not None:
             token = self._next_token(session, draft)
             record, meta, fields = self._compose(session, draft, token)
-            if await self._storer.replace(key, record, version=(session._record or stored).version):
-                self._confirm(session, draft, record, meta, token)
-                self._report("regenerated" if token else "saved", session.name, session.handle, record.owner)
-                if fields:
-                    self._report("merged", session.name, session.handle, record.owner, fields=fields)
-                return
+            if not await self._storer.replace(key, record, version=stored.version):
+                attempt += 1
+                stored = await self._catch_up(session, key, attempt)
+                if stored is None:
+                    break
+                if not was_applied(record, session):
+                    if attempt < _ATTEMPTS:
+                        continue
+                    self._report("conflict", session.name, session.handle, session.user_id, reason="too many writers")
+                    raise ConflictError(f"session {session.name!r}: others kept writing it; try again")
 
-        self._report("conflict", session.name, session.handle, session.user_id, reason="too many writers")
-        raise ConflictError(f"session {session.name!r}: others kept writing it; try again")
+                # the driver sent it twice, and others wrote over it before the second time
+                record, meta = stored, session._meta
+                if token and not self._opens(meta, digest_of(self._namespace, session.name)(token.secret), self.now()):
+                    token = None
 
-    async def _catch_up(self, session: Session[T], key: str, attempt: int) -> bool:
-        """Take what is stored now as what we write over; False if our token means nothing any more."""
+            self._confirm(session, draft, record, meta, token)
+            self._report("regenerated" if token else "saved", session.name, session.handle, record.owner)
+            if fields:
+                self._report("merged", session.name, session.handle, record.owner, fields=fields)
+            return
+
+        await self._lose(session, draft)
+
+    async def _catch_up(self, session: Session[T], key: str, attempt: int) -> Record | None:
+        """Take what is stored now as what we write over; None if our token means nothing any more."""
         if attempt:
             await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
         record = await self._storer.read(key)
         meta = None if record is None else decode_meta(record.meta)
         if record is None or meta is None or meta.epoch != session._meta.epoch:
-            return False
+            return None
 
         session._record, session._meta = record, meta
-        return True
+        return record
 
     def _next_token(self, session: Session[T], draft: Draft) -> Token | None:
         """The same handle with a new secret, when one is due."""
@@ -278,7 +295,7 @@ class WritingOverseer(Overseer[T]):
         session._record, session._meta, session._seen_at = record, meta, record.seen_at
         self._settle(session, draft)
         if token is not None:
-            session._presented = meta.secrets[-1].digest
+            session._presented = digest_of(self._namespace, session.name)(token.secret)
         elif draft.can_tell:
             token = session._stale  # the write is confirmed, so nobody has logged in meanwhile
         if token is None:
@@ -292,3 +309,18 @@ class WritingOverseer(Overseer[T]):
             text = self._sealer.seal(claims, name=self._bound(session.name))
         max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
         session._outgoing = Outgoing(text, max_age)
+
+
+def lineage(session: Session[T], now: float) -> bytes:
+    """That of what is written over the stored record."""
+    stored = session._record
+    return b"" if stored is None else descended(session._meta.lineage, stored.version, stored.seen_at, now=now)
+
+
+def was_applied(record: Record, session: Session[T]) -> bool:
+    """Whether the stored record is this one, or was written over it."""
+    stored = session._record
+    if stored is None:
+        return False
+
+    return stored.version == record.version or is_ancestor(record.version, session._meta.lineage)
