@@ -1,5 +1,4 @@
 """The table of a PostgresStorer: how it is made, whether one that is there is ours, and what is said to it."""
-# ruff: noqa: S608  (the one name put into SQL is quoted, and checked to be an identifier)
 
 import re
 from dataclasses import dataclass

@@ -216,10 +216,11 @@ async def test_a_write_whose_answer_got_lost_is_applied_once(memcached_server: M
         opened(f"memcached://127.0.0.1:{proxy.port}?prefix=lost:&timeout=0.5") as storer,
     ):
         first, second = record(), record()
-        for write, command in (
-            (lambda: storer.create("k", first), b"add "),
-            (lambda: storer.replace("k", second, version=first.version), b"cas "),
-        ):
+        writes: dict[bytes, Callable[[], Awaitable[bool]]] = {
+            b"add ": lambda: storer.create("k", first),
+            b"cas ": lambda: storer.replace("k", second, version=first.version),
+        }
+        for command, write in writes.items():
             proxy.drop_answers(to=command)
             with pytest.raises(StorerError):
                 await write()
