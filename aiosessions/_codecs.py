@@ -13,7 +13,7 @@ import msgspec
 
 from aiosessions._errors import DecodeError, EncodeError
 from aiosessions._fidelity import difference, is_plain, parts, step_to
-from aiosessions._inspection import decoder_for, is_untyped, name_of
+from aiosessions._inspection import decoder_for, is_literal, is_untyped, name_of
 
 __all__ = ["CheckedCodec", "Codec", "JSONCodec", "MessagePackCodec", "PydanticCodec", "codec_for", "is_pydantic"]
 
@@ -65,6 +65,7 @@ class CheckedCodec(Generic[T]):
         exact: whether values must come back with the very types they had: for a T with untyped parts. Where every part
             has a type, decoding has checked it, and equality is enough.
         stable: T to bytes that are equal for equal values, whatever the order of sets and dicts.
+        literal: whether values whose *stable* bytes differ are different.
         probe: encodes any part of a value, to find the one that cannot be encoded.
         explain: where and why a value did not fit, by the error that decoding raised, showing no value.
     """
@@ -80,6 +81,7 @@ class CheckedCodec(Generic[T]):
         is_json: bool,
         exact: bool,
         stable: Callable[[T], bytes] | None = None,
+        literal: bool = False,
         probe: Callable[[object], bytes] | None = None,
         explain: Callable[[Exception], str] | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class CheckedCodec(Generic[T]):
         self._is_json = is_json
         self._exact = exact
         self._stable = stable
+        self._literal = literal
         self._probe = probe
         self._misfit = explain or _misfit
         self._name = name_of(value_type)
@@ -149,8 +152,11 @@ class CheckedCodec(Generic[T]):
 
         try:
             before = self._decode(base)
-            if (settled := self._settled(before)) is not None and settled == self._settled(value):
-                return True
+            if (settled := self._settled(before)) is not None:
+                if settled == self._settled(value):
+                    return True
+                if self._literal or (is_plain(before) and is_plain(value)):
+                    return False
             # a field that was left out may be written now, with the default that it had; a set may have no order
             return difference(before, value) is None and difference(value, before) is None
         except MemoryError:
@@ -234,6 +240,7 @@ class JSONCodec(CheckedCodec[T]):
             is_json=True,
             exact=is_untyped(value_type),
             stable=msgspec.json.Encoder(order="deterministic").encode,
+            literal=is_literal(value_type),
             probe=msgspec.json.encode,
         )
 
@@ -255,6 +262,7 @@ class MessagePackCodec(CheckedCodec[T]):
             is_json=False,
             exact=is_untyped(value_type),
             stable=msgspec.msgpack.Encoder(order="deterministic").encode,
+            literal=is_literal(value_type),
             probe=msgspec.msgpack.encode,
         )
 

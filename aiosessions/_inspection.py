@@ -9,7 +9,7 @@ from msgspec import inspect
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["decoder_for", "is_untyped", "name_of"]
+__all__ = ["decoder_for", "is_literal", "is_untyped", "name_of"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,34 @@ def decoder_for(value_type: type[T], decoder: type[Any]) -> Callable[[bytes], T]
         "(https://jcristharif.com/msgspec/supported-types.html), define types where annotations can find them, "
         "or give a codec of your own with codec=..."
     )
+
+
+_LITERAL = (
+    inspect.StructType,
+    inspect.DataclassType,
+    inspect.TypedDictType,
+    inspect.NamedTupleType,
+    inspect.UnionType,
+    inspect.DictType,
+    inspect.ListType,
+    inspect.TupleType,
+    inspect.VarTupleType,
+    inspect.StrType,
+    inspect.BytesType,
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.BoolType,
+    inspect.NoneType,
+    inspect.LiteralType,
+    inspect.EnumType,
+    inspect.UUIDType,
+)
+"""Types of which no two equal values are written differently, but for the order of keys."""
+
+
+def is_literal(value_type: object) -> bool:
+    """Whether each value has one spelling, once its keys are in order: not so for times, Decimals and sets."""
+    return all(isinstance(node, (*_LITERAL, inspect.Metadata)) for _, node in _nodes(value_type))
 
 
 def is_untyped(value_type: object) -> bool:
