@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from aiosessions._errors import ConfigError
@@ -80,6 +80,10 @@ class Lifetime:
 
     def touch_window(self) -> float:
         """How stale `seen_at` may get before a read writes, in seconds."""
+        return self._touch_window
+
+    @cached_property
+    def _touch_window(self) -> float:
         if self.touch is not None:
             return self.touch.total_seconds()
         if self.idle is None:

@@ -4,6 +4,7 @@ Frameworks differ in their headers' types; an ASGI scope and three spellings of 
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 __all__ = ["ASGIRequest", "RequestView", "ResponseView", "RawHeaders", "response_view"]
@@ -52,7 +53,7 @@ class ASGIRequest:
         return scheme
 
     def header(self, name: str) -> list[str]:
-        wanted = name.encode("latin-1")
+        wanted = _wire(name)
         return [value.decode("latin-1") for key, value in self._scope["headers"] if key == wanted]
 
 
@@ -65,17 +66,23 @@ class RawHeaders:
         self._lines = lines
 
     def header(self, name: str) -> list[str]:
-        wanted = name.lower().encode("latin-1")
+        wanted = _wire(name)
         return [value.decode("latin-1") for key, value in self._lines if key.lower() == wanted]
 
     def add(self, name: str, value: str) -> None:
-        self._lines.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        self._lines.append((_wire(name), value.encode("latin-1")))
 
     def replace(self, name: str, values: Iterable[str]) -> None:
-        wanted = name.lower().encode("latin-1")
+        wanted = _wire(name)
         self._lines[:] = [line for line in self._lines if line[0].lower() != wanted]
         for value in values:
             self.add(name, value)
+
+
+@lru_cache(maxsize=64)
+def _wire(name: str) -> bytes:
+    """A header's name as ASGI has it."""
+    return name.lower().encode("latin-1")
 
 
 class _MultiDict:

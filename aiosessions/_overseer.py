@@ -262,8 +262,12 @@ class Overseer(Generic[T]):
 
     async def commit(self, session: Session[T], *, can_tell: bool = True) -> None:
         """Carry out what was prepared; two saves of one session take turns."""
-        if await self._take_turn(session):
+        if session._is_busy:
+            await self._take_turn(session)
             self.prepare(session, can_tell=can_tell)
+        elif session._draft is None and not session._doomed:
+            return
+        session._is_busy = True
         try:
             await self._commit(session)
         finally:

@@ -3,7 +3,6 @@
 Adapters know this file and `Store`, and nothing else of the core.
 """
 
-from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -109,10 +108,8 @@ class RequestSessions:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def _sessions(self) -> Iterator[tuple[Saver, Session[Any]]]:
-        for (store, _), entry in list(self._found.items()):
-            if isinstance(entry, Session):
-                yield store, entry
+    def _sessions(self) -> list[tuple[Saver, Session[Any]]]:
+        return [(store, entry) for (store, _), entry in self._found.items() if isinstance(entry, Session)]
 
     async def save(self, status: int) -> None:
         """Save before a response of this status: below 500 everything, else what was destroyed.
@@ -129,9 +126,10 @@ class RequestSessions:
 
         can_tell = not self.exchange.is_started
         try:
-            for store, session in self._sessions():
+            opened = self._sessions()
+            for store, session in opened:
                 store.prepare(session, can_tell=can_tell)
-            for store, session in self._sessions():
+            for store, session in opened:
                 await store.commit(session)
         except SessionError:
             await self._abandon()

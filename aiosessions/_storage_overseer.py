@@ -115,7 +115,8 @@ class StorageOverseer(UpdatingOverseer[T]):
             return self._blank(carried, name, exchange)
 
         try:
-            await self._ready()
+            if not self._is_ready:
+                await self._ready()
             return await self._find(token, carried, name, exchange, touch=touch)
         except StorerError as error:
             self._report("store_failed", name, token.handle, reason=type(error.__cause__).__name__)

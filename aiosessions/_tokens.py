@@ -27,6 +27,9 @@ TOKEN_LENGTH = 64
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)
 _HANDLE = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]", re.ASCII)
 
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LAST = {character: "AQgw"[index >> 4] for index, character in enumerate(_ALPHABET)}  # its two highest bits
+
 
 class Token(NamedTuple):
     """The two parts of a token; its `repr` shows the public one only."""
@@ -62,8 +65,8 @@ def parse_token(text: str) -> Token | None:
     if len(text) != TOKEN_LENGTH or not _TOKEN.fullmatch(text):
         return None
 
-    raw = urlsafe_b64decode(text)
-    return Token(urlsafe_b64encode(raw[:16])[:22].decode(), raw[16:])
+    # of the character where the two meet, the handle has two bits and the secret four
+    return Token(text[:21] + _LAST[text[21]], urlsafe_b64decode(text)[16:])
 
 
 def is_handle(text: str) -> bool:

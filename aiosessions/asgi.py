@@ -56,6 +56,7 @@ class SessionMiddleware:
         self._stores = [openable(store) for store in stores]
         self._refresh = tuple(refresh)
         self._request_session = request_session
+        self._run = self._load_first if self._refresh or request_session is not None else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -79,7 +80,7 @@ class SessionMiddleware:
             if not await answer.covers(error):
                 raise
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _load_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         for store in self._refresh:
             try:
                 await store.get(Connection(scope))
