@@ -100,18 +100,18 @@ class Server:
 
 
 class _Floor:
-    __slots__ = ("base", "kept", "scope", "send", "token", "value")
+    __slots__ = ("base", "headers", "kept", "send", "token", "value")
 
     def __init__(self, kept: Kept, scope: Any, send: Any) -> None:
         self.kept = kept
-        self.scope = scope
+        self.headers = scope["headers"]  # not the scope, which refers to this: a cycle costs a collection
         self.send = send
         self.token: bytes | None = None
         self.base = b""
         self.value: Shop | None = None
 
     async def load(self) -> Shop:
-        for name, value in self.scope["headers"]:
+        for name, value in self.headers:
             if name == b"cookie" and value.startswith(_NAME):
                 self.token = token = value[len(_NAME) :]
                 self.base = await self.kept.read(token) or b""
