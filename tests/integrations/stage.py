@@ -1,6 +1,6 @@
 """Stores of every kind, a storer that counts and fails, and an application with its browser: where the R tests play."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -62,15 +62,19 @@ class CountingStorer(MemoryStorer):
     Attributes:
         calls: the methods that were called, since a test last cleared it.
         fails: given a method and a key, whether the backend fails.
+        delay: what a read waits for.
     """
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
         super().__init__(clock=clock)
         self.calls: list[str] = []
         self.fails: Callable[[str, str], bool] = lambda _, __: False
+        self.delay: Callable[[], Awaitable[None]] | None = None
 
     async def read(self, key: str) -> Record | None:
         self._asked("read", key)
+        if self.delay is not None:
+            await self.delay()
         return await super().read(key)
 
     async def create(self, key: str, record: Record) -> bool:

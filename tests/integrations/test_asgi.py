@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from aiosessions import (
@@ -284,7 +284,7 @@ class TestFailures:
 
         storer.fails = lambda method, _: method == "create"
         async with store:
-            scope = {"type": "http", "scheme": "https", "headers": []}
+            scope: Scope = {"type": "http", "scheme": "https", "headers": []}
             await SessionMiddleware(app)(scope, anyio.sleep_forever, send)
         assert [message.get("status", message.get("body")) for message in sent] == [500, b"Internal Server Error"]
         assert seen == ["create failed"]
@@ -299,6 +299,94 @@ class TestFailures:
             response = await browser.get("/logout")
             assert (response.status, len(browser.cookies)) == (500, 0)
         assert "could not be destroyed" in caplog.text
+
+    async def test_an_error_in_the_middle_of_a_stream_goes_on(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R10: what was saved with the headers stays; the server ends the connection."""
+
+        async def chunks() -> AsyncGenerator[bytes]:
+            yield b"begun"
+            raise ConflictError("too late for a 409")
+
+        async def stream(request: Request) -> Response:
+            await counter(store)(request)
+            return StreamingResponse(chunks())
+
+        app = Starlette(routes=[Route("/", stream)], middleware=[Middleware(SessionMiddleware, stores=[store])])
+        async with Browser(app) as browser:
+            with pytest.raises(ConflictError):
+                await browser.get("/")
+            assert len(browser.cookies) == len(await storer.stored()) == 1
+
+
+class TestOneRequest:
+    async def test_tasks_that_look_at_once_share_one_load(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R5: the others wait for it."""
+
+        async def page(request: Request) -> Response:
+            found: list[int] = []
+
+            async def look() -> None:
+                found.append(id(await store.get(request)))
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(look)
+            return PlainTextResponse(str(len(found) - len(set(found))))
+
+        app = Starlette(
+            routes=[Route("/", page), Route("/count", counter(store))],
+            middleware=[Middleware(SessionMiddleware, stores=[store])],
+        )
+        async with Browser(app) as browser:
+            await browser.get("/count")
+            storer.calls.clear()
+            storer.delay = anyio.lowlevel.checkpoint
+            assert (await browser.get("/")).text == "4"
+            assert storer.calls == ["read"]
+
+    async def test_a_load_that_failed_is_tried_again(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R5, S13: the next `get` of the same request asks the backend again."""
+
+        async def page(request: Request) -> Response:
+            storer.fails = lambda _, __: True
+            with pytest.raises(StorerError):
+                await store.get(request)
+            storer.fails = lambda _, __: False
+            return await counter(store)(request)
+
+        app = Starlette(routes=[Route("/", page), Route("/count", counter(store))])
+        async with Browser(SessionMiddleware(app, stores=[store])) as browser:
+            await browser.get("/count")
+            assert (await browser.get("/")).text == "2"
+
+    async def test_an_answer_does_not_wait_for_a_look_that_still_waits(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R2: it says that it varies; there is nothing to save."""
+
+        async def page(scope: Scope, receive: Receive, send: Send) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.get, Connection(scope))
+                await anyio.wait_all_tasks_blocked()
+                await PlainTextResponse("hello")(scope, receive, send)
+                tasks.cancel_scope.cancel()
+
+        async with Browser(SessionMiddleware(page, stores=[store])) as browser:
+            await browser.sign_in(store, "ann")
+            storer.delay = anyio.sleep_forever
+            response = await browser.get("/")
+        assert (response.text, response.headers["vary"], response.set_cookies) == ("hello", "Cookie", [])
+
+    def test_a_connection_is_a_request_of_no_framework(self) -> None:
+        """DESIGN 3: it has headers, and the scope that `store.get` reads."""
+        connection = Connection({"type": "http", "headers": [(b"accept", b"text/html")]})
+        assert connection.headers == {"accept": "text/html"}
 
 
 class TestRefresh:
