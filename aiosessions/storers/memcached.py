@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-import struct
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator
@@ -13,9 +12,10 @@ from typing import Protocol
 
 import anyio
 
-from aiosessions._errors import ConfigError, SessionTooLargeError, StorerError
+from aiosessions._errors import ConfigError, StorerError
 from aiosessions._storer import Record
 from aiosessions._storer_url import StorerURL, flag, seconds
+from aiosessions.storers._memcached_item import StoredItem, encode
 
 try:
     import emcache
@@ -28,12 +28,6 @@ __all__ = ["Client", "MemcachedStorer"]
 _DRIVER_ERRORS = (emcache.CommandError, emcache.ClusterNoAvailableNodes, OSError, RuntimeError)
 _PREFIX = re.compile(r"[!-~]{0,200}", re.ASCII)
 
-# Format, version, created_at, seen_at, expires_at (infinity: never), size of meta, size of owner (-1: none).
-_HEAD = struct.Struct("<BQdddIi")
-_FORMAT = 1
-
-# memcached's default limit for an item (1 MiB), less its own header, the key and what chunking a large item costs.
-_LIMIT = 1024 * 1024 - 2048
 _LONGEST = 30 * 86_400  # seconds; memcached reads a larger number as a date
 _DELETED = -1  # an expiry that is over at once
 
@@ -50,7 +44,7 @@ class Client(Protocol):
         ...
 
     async def cas(self, key: bytes, value: bytes, cas: int, *, exptime: int = 0) -> None:
-        """Store over the item that has this number, or raise NotStoredStorageCommandError; its base if there is none."""
+        """Store over the item that has this number, or raise NotStoredStorageCommandError, or its base."""
         ...
 
     async def delete(self, key: bytes) -> None:
@@ -154,16 +148,20 @@ class MemcachedStorer:
         """
         async with self._opening:
             if not self._opened:
-                with self._within_time():
-                    await self._client.gets(self._name(""))
+                try:
+                    with self._within_time():
+                        await self._client.gets(self._name(""))
+                except StorerError:
+                    await self._close()
+                    raise
             self._opened += 1
 
     async def aclose(self) -> None:
         """Undo one `open`; the last closes the client, if it came from a URL."""
         async with self._opening:
             self._opened = max(0, self._opened - 1)
-            if not self._opened and isinstance(self._client, _OwnClient):
-                await self._client.close()
+            if not self._opened:
+                await self._close()
 
     async def read(self, key: str) -> Record | None:
         with self._within_time():
@@ -171,7 +169,7 @@ class MemcachedStorer:
         return item.record() if item and self._is_live(item) else None
 
     async def create(self, key: str, record: Record) -> bool:
-        name, data, lives = self._name(key), _fitting(key, record), _lifetime(record)
+        name, data, lives = self._name(key), encode(key, record), _lifetime(record)
         with self._within_time():
             while True:
                 try:
@@ -190,7 +188,7 @@ class MemcachedStorer:
                     return True
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        name, data, lives = self._name(key), _fitting(key, record), _lifetime(record)
+        name, data, lives = self._name(key), encode(key, record), _lifetime(record)
         with self._within_time():
             while (item := await self._look(name)) and self._is_live(item):
                 if item.version != version:
@@ -229,11 +227,15 @@ class MemcachedStorer:
                     return True
         return False
 
-    async def _look(self, name: bytes) -> "_Item | None":
-        item = await self._client.gets(name)
-        return None if item is None else _Item(item)
+    async def _close(self) -> None:
+        if isinstance(self._client, _OwnClient):
+            await self._client.close()
 
-    async def _swap(self, name: bytes, item: "_Item", data: bytes, lives: int) -> bool:
+    async def _look(self, name: bytes) -> StoredItem | None:
+        item = await self._client.gets(name)
+        return None if item is None else StoredItem(item.value, item.cas or 0)
+
+    async def _swap(self, name: bytes, item: StoredItem, data: bytes, lives: int) -> bool:
         """Put *data* in the place of *item*; False if something else is there now, or nothing."""
         try:
             await self._client.cas(name, data, item.cas, exptime=lives)
@@ -246,7 +248,7 @@ class MemcachedStorer:
             raise
         return True
 
-    def _is_live(self, item: "_Item") -> bool:
+    def _is_live(self, item: StoredItem) -> bool:
         return item.expires_at > self._clock()
 
     def _name(self, key: str) -> bytes:
@@ -267,41 +269,6 @@ class MemcachedStorer:
             raise StorerError(f"{self._where}: no answer within {self._timeout:g} s") from error
         except _DRIVER_ERRORS as error:
             raise StorerError(f"{self._where}: {type(error).__name__}") from error
-
-
-class _Item:
-    """What memcached has under a key: head, owner, meta, value. What is no record of ours counts as expired."""
-
-    __slots__ = ("_data", "_head", "cas", "expires_at", "version")
-
-    def __init__(self, item: emcache.Item) -> None:
-        self._data = item.value
-        self.cas = item.cas or 0
-        known = len(self._data) >= _HEAD.size and self._data[0] == _FORMAT
-        self._head = _HEAD.unpack_from(self._data) if known else (0, -1, 0.0, 0.0, -math.inf, 0, 0)
-        self.version: int = self._head[1]
-        self.expires_at: float = self._head[4]
-
-    def record(self) -> Record:
-        _, version, created_at, seen_at, expires_at, meta_size, owner_size = self._head
-        meta_start = _HEAD.size + max(0, owner_size)
-        value_start = meta_start + meta_size
-        owner = None if owner_size < 0 else self._data[_HEAD.size : meta_start].decode("utf-8", "surrogatepass")
-        return Record(
-            self._data[value_start:],
-            self._data[meta_start:value_start],
-            owner,
-            created_at,
-            seen_at,
-            None if expires_at == math.inf else expires_at,
-            version,
-        )
-
-    def touched(self, seen_at: float, expires_at: float) -> bytes:
-        """The same with another head."""
-        _, version, created_at, seen_before, _, meta_size, owner_size = self._head
-        times = created_at, max(seen_at, seen_before), expires_at
-        return _HEAD.pack(_FORMAT, version, *times, meta_size, owner_size) + self._data[_HEAD.size :]
 
 
 class _OwnClient:
@@ -366,22 +333,6 @@ class _OwnClient:
                 password=self._password,
             )
         return self._client
-
-
-def _fitting(key: str, record: Record) -> bytes:
-    """The record as one item.
-
-    Raises:
-        SessionTooLargeError: memcached would not take it.
-    """
-    owner = b"" if record.owner is None else record.owner.encode("utf-8", "surrogatepass")
-    expires_at = math.inf if record.expires_at is None else record.expires_at
-    times = record.created_at, record.seen_at, expires_at
-    sizes = len(record.meta), -1 if record.owner is None else len(owner)
-    data = _HEAD.pack(_FORMAT, record.version, *times, *sizes) + owner + record.meta + record.value
-    if len(data) > _LIMIT:
-        raise SessionTooLargeError(key, size=len(data), limit=_LIMIT)
-    return data
 
 
 def _lifetime(record: Record) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 
 import anyio
 
-from aiosessions._errors import ConfigError, StorerError
+from aiosessions._errors import ConfigError, SessionError, StorerError
 from aiosessions._storer import Record
 from aiosessions._storer_url import StorerURL, flag, seconds
 from aiosessions.storers._jsonb import survives_jsonb
@@ -146,18 +146,19 @@ class PostgresStorer:
         """
         async with self._opening:
             if not self._opened:
-                await self._prepare()
+                try:
+                    await self._prepare()
+                except SessionError:
+                    await self._close()
+                    raise
             self._opened += 1
 
     async def aclose(self) -> None:
         """Undo one `open`; the last closes the pool, if it came from a URL."""
         async with self._opening:
             self._opened = max(0, self._opened - 1)
-            if self._opened or not isinstance(self._pool, _OwnPool):
-                return
-
-            self._connected = False
-            await self._pool.close(self._timeout)
+            if not self._opened:
+                await self._close()
 
     async def read(self, key: str) -> Record | None:
         rows = await self._fetch(self._sql.read, _hash(key))
@@ -209,6 +210,11 @@ class PostgresStorer:
         lives = None if record.expires_at is None else record.expires_at - record.seen_at
         times = record.created_at, record.seen_at, record.expires_at
         return _hash(key), _escape(key), text, raw, record.meta, record.owner, *times, record.version, lives
+
+    async def _close(self) -> None:
+        if isinstance(self._pool, _OwnPool):
+            self._connected = False
+            await self._pool.close(self._timeout)
 
     async def _prepare(self) -> None:
         if not self._layout.to_run(await self._call(self._inspect)):
@@ -274,7 +280,6 @@ class _OwnPool:
     options = ("max_size", "min_size", "port", "statement_cache_size")
 
     def __init__(self, url: StorerURL) -> None:
-        # Without connections at the start: asyncpg gives a pool up whose first connection fails.
         self._min_size = url.option("min_size", int, 0)
         self._max_size = url.option("max_size", int, 10)
         self._statement_cache_size = url.option("statement_cache_size", int, 100)
@@ -290,26 +295,8 @@ class _OwnPool:
         self._pool: asyncpg.Pool | None = None
 
     def __await__(self) -> Generator[Any, Any, Any]:  # Any: as in Pool
-        return self._made().__await__()
-
-    def acquire(self) -> Awaitable[Any]:  # Any: as in Pool
-        return self._made().acquire()
-
-    def release(self, connection: Any, *, timeout: float | None = None) -> Awaitable[Any]:  # Any: as in Pool
-        return self._made().release(connection, timeout=timeout)
-
-    async def close(self, timeout: float) -> None:
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-
-        with anyio.move_on_after(timeout) as scope:
-            await pool.close()
-        if scope.cancelled_caught:
-            pool.terminate()
-
-    def _made(self) -> asyncpg.Pool:
-        if self._pool is None:
+        # asyncpg closes a pool that could not connect at its start.
+        if self._pool is None or self._pool.is_closing():
             self._pool = asyncpg.create_pool(
                 self._dsn,
                 min_size=self._min_size,
@@ -318,6 +305,28 @@ class _OwnPool:
                 # The query that cleans a connection up costs a second round trip, and our statements leave nothing.
                 reset=_nothing_to_reset,
             )
+        return self._pool.__await__()
+
+    def acquire(self) -> Awaitable[Any]:  # Any: as in Pool
+        return self._connected_pool().acquire()
+
+    def release(self, connection: Any, *, timeout: float | None = None) -> Awaitable[Any]:  # Any: as in Pool
+        return self._connected_pool().release(connection, timeout=timeout)
+
+    async def close(self, timeout: float) -> None:
+        if self._pool is None:
+            return
+
+        # Calls that are under way give their connections back to this pool, not to the next one.
+        with anyio.move_on_after(timeout) as scope:
+            await self._pool.close()
+        if scope.cancelled_caught:
+            self._pool.terminate()
+        self._pool = None
+
+    def _connected_pool(self) -> asyncpg.Pool:
+        if self._pool is None:
+            raise asyncpg.InterfaceError("the pool was closed")
         return self._pool
 
 

@@ -136,15 +136,16 @@ async def test_a_server_that_is_gone_is_a_storer_error_with_the_drivers_error(
 ) -> None:
     """S13: for every method, open included; after it is back the same storer works."""
     async with opened(postgres_server, options="timeout=2") as storer:
-        another = PostgresStorer.from_url(postgres_server.url)
+        another = PostgresStorer.from_url(f"{postgres_server.url}&table=faults&min_size=1")
         await anyio.to_thread.run_sync(postgres_server.crash)
         try:
             for call in calls(storer).values():
                 with pytest.raises(StorerError, match=f"127.0.0.1:{postgres_server.port}") as caught:
                     await call()
                 assert isinstance(caught.value.__cause__, asyncpg.PostgresError | asyncpg.InterfaceError | OSError)
-            with pytest.raises(StorerError):
-                await another.open()
+            for call in (another.open, another.clean):
+                with pytest.raises(StorerError):
+                    await call()
         finally:
             await anyio.to_thread.run_sync(postgres_server.start)
         await recovered(storer)
