@@ -237,6 +237,11 @@ def test_arguments_that_cannot_work_are_refused(tmp_path: Path, monkeypatch: pyt
         DiskStorer(tmp_path)
 
 
+def test_its_repr_shows_the_folder_and_nothing_that_is_in_it(storer: DiskStorer, folder: Path) -> None:
+    """V8."""
+    assert repr(storer) == f"<DiskStorer of {folder}>"
+
+
 async def test_two_storers_of_one_folder_are_one(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
     """S5, S17."""
     other = DiskStorer(folder, clock=clock.now)
