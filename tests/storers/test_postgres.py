@@ -387,11 +387,9 @@ async def test_clean_works_in_batches_and_passes_over_rows_that_are_in_use(pool:
         INSERT INTO sessions (key_hash, key, meta, created_at, seen_at, forget_at, version)
         SELECT n::text::bytea, n, '', now(), now(), now() - interval '61 seconds', n FROM generate_series(1, 2500) n
     """)
-    connection = await pool.acquire()
-    async with connection.transaction():
+    async with pool.acquire() as connection, connection.transaction():
         await connection.fetch("SELECT FROM sessions WHERE version = 7 FOR UPDATE")
         assert await storer.clean() == 2499
-    await pool.release(connection)
     assert await storer.clean() == 1
 
 
@@ -400,11 +398,9 @@ async def test_one_replica_cleans_at_a_time(pool: asyncpg.Pool) -> None:
     storer = PostgresStorer(pool)
     await storer.open()
     await storer.create("k", record(lives=-61))
-    connection = await pool.acquire()
-    async with connection.transaction():
+    async with pool.acquire() as connection, connection.transaction():
         await connection.fetch("SELECT pg_advisory_xact_lock(hashtextextended('aiosessions \"sessions\"', 1))")
         assert await storer.clean() == 0
-    await pool.release(connection)
     assert await storer.clean() == 1
     assert await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
