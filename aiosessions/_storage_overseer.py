@@ -5,19 +5,28 @@ from collections.abc import Callable
 from datetime import timedelta
 from hmac import compare_digest
 from typing import Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from aiosessions._codecs import Codec
 from aiosessions._draft import SHORT
-from aiosessions._errors import ConfigError, DecodeError, NoSessionError, StorerError, UnsupportedError
+from aiosessions._errors import (
+    ConfigError,
+    DecodeError,
+    NoSessionError,
+    SessionTooLargeError,
+    StorerError,
+    UnsupportedError,
+)
 from aiosessions._events import Event, logger
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._marks import Doomed, Exchange
-from aiosessions._meta import Meta, decode_meta
-from aiosessions._sealer import Sealer
+from aiosessions._messages import RawHeaders
+from aiosessions._meta import Meta, meta_of
+from aiosessions._sealer import Claims, Sealer
 from aiosessions._session import Session
 from aiosessions._store import SessionInfo
 from aiosessions._storer import Record, Storer, UserIndexed
-from aiosessions._tokens import Token, digest_of, is_handle, parse_token
+from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
 from aiosessions._transports import Carried, Transport
 from aiosessions._updating import UpdatingOverseer
 
@@ -104,8 +113,26 @@ class StorageOverseer(UpdatingOverseer[T]):
         self._storer = storer
         self._on_conflict = on_conflict
         self._max_size = max_size
+        self._turns = WeakValueDictionary()
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
+        if sealer is not None:
+            self._prove_token(sealer)
+
+    def _prove_token(self, sealer: Sealer) -> None:
+        """The longest token fits the transport: later it would be found out when the headers leave."""
+        now = self.now()
+        ends_at = now if self.lifetime.absolute is None else now + self.lifetime.absolute.total_seconds()
+        claims = Claims(new_token().text().encode(), True, new_handle(), now, ends_at, "x" * 255, b"")  # noqa: FBT003
+        try:
+            token = sealer.seal(claims, name=self._bound(self.name))
+            self._transport.write(RawHeaders([]), self.name, token, Carried("", is_secure=True), None)
+        except UnsupportedError:
+            return  # it has public keys only: this store reads
+        except SessionTooLargeError as error:
+            raise ConfigError(
+                f"sealer: its tokens do not fit the transport ({error}): give another, or more room"
+            ) from None
 
     # reading
 
@@ -150,13 +177,13 @@ class StorageOverseer(UpdatingOverseer[T]):
     async def _find(self, token: Token, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
         key = self._key(name, token.handle)
         record = await self._storer.read(key)
-        meta = None if record is None else decode_meta(record.meta)
+        meta = meta_of(record)
         if record is None or meta is None:
             self._report("rejected", name, token.handle, reason="unknown" if record is None else "unreadable")
             return self._blank(carried, name, exchange)
 
         now = self.now()
-        digest = digest_of(self._namespace, name)(token.secret)
+        digest = self._digest_of(name, token)
         if not self._opens(meta, digest, now):
             return await self._refuse(token, record, meta, digest, carried, name, exchange)
 
@@ -225,7 +252,7 @@ class StorageOverseer(UpdatingOverseer[T]):
 
         await self._ready()
         record = await self._storer.read(self._key(session.name, session.handle))
-        meta = None if record is None else decode_meta(record.meta)
+        meta = meta_of(record)
         if record is None or meta is None or meta.epoch != session._meta.epoch:
             return False
 
@@ -247,7 +274,7 @@ class StorageOverseer(UpdatingOverseer[T]):
         name = self._checked(name)
         await self._ready()
         record = await self._storer.read(self._key(name, handle)) if is_handle(handle) else None
-        meta = None if record is None else decode_meta(record.meta)
+        meta = meta_of(record)
         if record is not None and meta is not None and record.owner == user_id:
             deadline = meta.effective_lifetime(self.lifetime).deadline(record.seen_at, meta.ends_at)
             if deadline is None or self.now() < deadline:
@@ -270,7 +297,7 @@ class StorageOverseer(UpdatingOverseer[T]):
         found: list[SessionInfo] = []
         await self._ready()
         for key, record in await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:"):
-            meta = decode_meta(record.meta)
+            meta = meta_of(record)
             if meta is None:
                 continue
             deadline = meta.effective_lifetime(self.lifetime).deadline(record.seen_at, meta.ends_at)

@@ -3,15 +3,17 @@
 Without `setup` by hand: `await store.save(session, response)`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
 from aiosessions._events import logger
 from aiosessions._messages import RequestView, response_view
+from aiosessions._origins import Origins
 from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
 from aiosessions.asgi import openable
@@ -19,19 +21,40 @@ from aiosessions.asgi import openable
 __all__ = ["setup"]
 
 
-def setup(app: web.Application, *stores: Store[Any]) -> None:  # Any: stores of any types
+def setup(
+    app: web.Application,
+    *stores: Store[Any],  # Any: stores of any types
+    origins: Sequence[str] | None = None,
+) -> None:
     """Save sessions before each answer of *app* and its sub-applications, and open and close *stores* with it.
 
     Args:
         app: an application that does not run yet.
         stores: what to open and close.
+        origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
+            None: any. Others get a 403 before a handler sees them (ASVS 5 4.4.2).
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed.
+        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
     """
+    if origins is not None:
+        app.middlewares.insert(0, _guard(Origins(origins)))
     app.cleanup_ctx.extend(_running(openable(store)) for store in stores)
     app.middlewares.insert(0, _save)  # the outermost of this application
     app.on_response_prepare.append(_before_headers)
+
+
+def _guard(origins: Origins) -> Middleware:
+    @web.middleware
+    async def guard(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
+        if is_socket and not origins.allows(request.headers.get("Origin"), request.host):
+            raise web.HTTPForbidden(text="websockets of this origin are not allowed")
+        return await handler(request)
+
+    return guard
 
 
 class _Saving:

@@ -3,7 +3,7 @@
 `Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: NamedDependency[Session[AppData]])`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from litestar import Request, Response
@@ -28,22 +28,28 @@ class SessionPlugin(InitPlugin):
     A ConflictError that leaves a handler becomes a 409, unless the application has an exception handler for it.
 
     Args:
+        origins: as for `SessionMiddleware`; by position, since keywords name stores.
         stores: by the name of a parameter in handlers of requests and of websockets: `SessionPlugin(app=store)` for
             `app: NamedDependency[Session[AppData]]`; before Litestar 2.23 `app: Session[AppData]`.
 
     Raises:
-        ConfigError: a store cannot be opened and closed.
+        ConfigError: a store cannot be opened and closed, or something in *origins* is no origin.
     """
 
-    __slots__ = ("_openable", "_stores")
+    __slots__ = ("_openable", "_origins", "_stores")
 
-    def __init__(self, **stores: Store[Any]) -> None:  # Any: stores of any types
+    def __init__(
+        self, origins: Sequence[str] | None = None, /, **stores: Store[Any]
+    ) -> None:  # Any: stores of any types
+        self._origins = origins
         self._stores = stores
         self._openable = [openable(store) for store in stores.values()]
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Called by Litestar."""
-        app_config.middleware.insert(0, DefineMiddleware(SessionMiddleware))  # the first is the outermost
+        app_config.middleware.insert(
+            0, DefineMiddleware(SessionMiddleware, origins=self._origins)
+        )  # the first is the outermost
         app_config.exception_handlers.setdefault(ConflictError, _conflict)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open
         app_config.lifespan.extend(self._openable)  # pyright: ignore[reportUnknownMemberType]  # as above
         for name, store in self._stores.items():

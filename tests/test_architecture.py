@@ -107,7 +107,7 @@ def test_a_sealer_conforms_structurally(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_an_adapter_knows_the_store_and_the_sessions_of_a_request(name: str) -> None:
     known = our_imports(PACKAGE / f"{name}.py")
-    assert known <= {"_errors", "_events", "_messages", "_request_sessions", "_session", "_store", "asgi"}
+    assert known <= {"_errors", "_events", "_messages", "_origins", "_request_sessions", "_session", "_store", "asgi"}
 
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))

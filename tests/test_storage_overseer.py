@@ -1,19 +1,24 @@
 """What a StorageOverseer promises when requests meet: nothing is lost, nothing comes back."""
 
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from aiosessions import (
     ConfigError,
     ConflictError,
+    CookieOptions,
+    CookieTransport,
     Event,
+    JWTSealer,
     Lifetime,
     MemoryStorer,
     Merge,
@@ -24,8 +29,10 @@ from aiosessions import (
     StorageOverseer,
     StorerError,
     UnsupportedError,
+    new_key,
     session_ended,
 )
+from aiosessions._meta import decode_meta, encode_meta
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock
 
@@ -52,6 +59,7 @@ class WatchedStorer(MemoryStorer):
         self.calls: Counter[str] = Counter()
         self.failing: set[str] = set()
         self.before: dict[str, Callable[[], Any]] = {}
+        self.found: dict[str, Record] = {}  # records as somebody else left them
 
     async def _note(self, call: str) -> None:
         self.calls[call] += 1
@@ -63,7 +71,7 @@ class WatchedStorer(MemoryStorer):
 
     async def read(self, key: str) -> Record | None:
         await self._note("read")
-        return await super().read(key)
+        return self.found.get(key) or await super().read(key)
 
     async def create(self, key: str, record: Record) -> bool:
         await self._note("create")
@@ -80,6 +88,9 @@ class WatchedStorer(MemoryStorer):
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         await self._note("delete")
         return await super().delete(key, version=version)
+
+    async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
+        return [(key, self.found.get(key, record)) for key, record in await super().list_by_owner(owner, prefix=prefix)]
 
 
 class House:
@@ -616,7 +627,7 @@ async def test_update_of_a_session_that_is_gone(house: House, end: str) -> None:
 
 async def test_an_update_that_never_wins_gives_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """DESIGN 6: bounded, then ConflictError."""
-    monkeypatch.setattr("aiosessions._updating._UPDATE_SECONDS", 0.05)
+    monkeypatch.setattr("aiosessions._updating.RACE_SECONDS", 0.05)
     visitor = await house.visitor()
 
     async def interfere() -> None:
@@ -713,6 +724,40 @@ async def test_a_user_with_expired_sessions_sees_the_live_ones(house: House) -> 
     await house.clock.advance(86_400 * 2)
     await house.visitor(user="ann")
     assert len(await house.store.user_sessions("ann")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created_at": math.nan},
+        {"seen_at": math.nan},
+        {"seen_at": math.inf},
+        {"seen_at": -1.0},
+        {"created_at": 1e300},
+        {"version": -1},
+        {"version": 2**63},
+        {"meta": {"ends_at": math.nan}},
+        {"meta": {"updated_at": math.inf}},
+        {"meta": {"epoch": 2**64 - 1}},
+        {"meta": {"lineage": bytes(9)}},
+    ],
+    ids=str,
+)
+async def test_a_record_that_this_library_did_not_write_so_is_a_new_session(
+    house: House, change: dict[str, Any]
+) -> None:
+    """F13: a time that no clock says would live for ever, or raise in the handler that looks at it."""
+    visitor = await house.visitor(user="ann")
+    ((key, record),) = await house.storer.list_by_owner("ann")
+    meta = decode_meta(record.meta)
+    assert meta is not None
+    if "meta" in change:
+        change = {"meta": encode_meta(structs.replace(meta, **change["meta"]))}
+    house.storer.found[key] = replace(record, **change)
+    assert (await house.session_of(visitor)).is_new
+    assert house.kinds == ["rejected"]
+    assert house.events[-1].reason == "unreadable"
+    assert await house.store.user_sessions("ann") == []
 
 
 async def test_a_storer_without_an_index_says_who_has_one() -> None:
@@ -903,6 +948,14 @@ def test_a_wrong_argument_is_named(option: str, value: object) -> None:
     """F10."""
     with pytest.raises(ConfigError, match=option):
         House(**{option: value})
+
+
+def test_a_token_that_cannot_travel_is_found_out_at_construction() -> None:
+    """R11: not when the headers leave."""
+    narrow = CookieTransport(CookieOptions(max_bytes=512))
+    assert House(transport=narrow)
+    with pytest.raises(ConfigError, match="sealer"):
+        House(transport=narrow, sealer=JWTSealer(new_key(), issuer="x" * 300))
 
 
 @pytest.mark.parametrize(

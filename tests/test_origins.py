@@ -1,0 +1,138 @@
+"""Websockets of other origins are refused where an application asks for it (ASVS 5 4.4.2)."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+from litestar import Litestar, websocket
+from litestar.connection import WebSocket as LitestarWebSocket
+from quart import Quart
+from quart import websocket as quart_websocket
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from aiosessions import ConfigError, MemoryStorer, StorageOverseer
+from aiosessions._origins import Origins
+from aiosessions.aiohttp import setup
+from aiosessions.asgi import SessionMiddleware
+from aiosessions.litestar import SessionPlugin
+from aiosessions.quart import init_app
+from aiosessions.testing import Browser, HandshakeDeniedError
+
+pytestmark = pytest.mark.anyio
+
+OTHERS = ["https://other.example"]
+
+
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Frameworks decide; asyncio is what all of them run on."""
+    name: str = request.param
+    return name
+
+
+def starlette_app(origins: list[str] | None) -> Any:
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text("hello")
+        await websocket.close()
+
+    return Starlette(
+        routes=[WebSocketRoute("/", socket)],
+        middleware=[Middleware(SessionMiddleware, stores=[store()], origins=origins)],
+    )
+
+
+def quart_app(origins: list[str] | None) -> Any:
+    app = Quart(__name__)
+    init_app(app, store(), origins=origins)
+
+    @app.websocket("/")
+    async def socket() -> None:
+        await quart_websocket.send("hello")
+
+    return app
+
+
+def litestar_app(origins: list[str] | None) -> Any:
+    @websocket("/")
+    async def handler(socket: LitestarWebSocket[Any, Any, Any]) -> None:
+        await socket.accept()
+        await socket.send_text("hello")
+        await socket.close()
+
+    return Litestar([handler], plugins=[SessionPlugin(origins, app=store())])
+
+
+def aiohttp_app(origins: list[str] | None) -> Any:
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        await response.send_str("hello")
+        await response.close()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", socket)
+    setup(app, store(), origins=origins)
+    return app
+
+
+def store() -> StorageOverseer[dict[str, int]]:
+    return StorageOverseer(dict[str, int], MemoryStorer())
+
+
+@pytest.mark.parametrize("make_app", [starlette_app, quart_app, litestar_app, aiohttp_app])
+@pytest.mark.parametrize(
+    ("origins", "origin", "is_allowed"),
+    [
+        (None, "https://evil.example", True),
+        ([], "https://evil.example", False),
+        ([], None, True),
+        ([], "null", False),
+        (OTHERS, OTHERS[0], True),
+        (OTHERS, "https://evil.example", False),
+    ],
+)
+async def test_a_handshake_is_let_in_or_not(
+    make_app: Any, origins: list[str] | None, origin: str | None, is_allowed: bool
+) -> None:
+    """SECURITY: ASVS 5 4.4.2."""
+    headers = {} if origin is None else {"origin": origin}
+    async with Browser(make_app(origins)) as browser:
+        if is_allowed:
+            async with browser.websocket("/", headers=headers) as socket:
+                assert await socket.receive_text() == "hello"
+        else:
+            with pytest.raises(HandshakeDeniedError):
+                async with browser.websocket("/", headers=headers):
+                    pass
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_allowed"),
+    [
+        ("https://shop.example", "shop.example", True),
+        ("https://shop.example", "SHOP.example:443", True),
+        ("http://shop.example", "shop.example:80", True),
+        ("https://shop.example:8443", "shop.example", False),
+        ("https://shop.example", "shop.example:8443", False),
+        ("https://shop.example.evil.example", "shop.example", False),
+        ("https://shop.example:x", "shop.example", False),
+        ("https://", "", False),
+        ("null", "", False),
+        ("", "", False),
+    ],
+)
+def test_the_applications_own_host_is_its_own_origin(origin: str, host: str, is_allowed: bool) -> None:
+    """SECURITY: ASVS 5 4.4.2; the scheme is not compared, the port is."""
+    assert Origins(()).allows(origin, host) == is_allowed
+
+
+@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://", "*", "ftp://a", "HTTPS://A"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    """F10."""
+    with pytest.raises(ConfigError, match="origins"):
+        Origins([origin])
