@@ -477,8 +477,12 @@ def test_the_order_of_sets_and_dicts_and_the_spelling_of_a_backend_are_no_change
     letters = {chr(97 + n) for n in range(20)}
     roomy = {*letters, *map(str, range(10_000))}
     roomy.difference_update(map(str, range(10_000)))
+    codec: CheckedCodec[Any]
+    one: Any
+    other: Any
+    changed: Any
     if kind is PydanticCodec:
-        codec: CheckedCodec[Any] = PydanticCodec[Any](Model)
+        codec = PydanticCodec[Any](Model)
         one, other, changed = Model(tags=letters), Model(), Model(tags={*letters, "z"})
         other.tags = roomy
     else:

@@ -7,6 +7,7 @@ long the network holds back an answer that carries a new token is nothing a serv
 
 import random
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from types import SimpleNamespace
@@ -311,10 +312,33 @@ ACTIONS = (
 )
 
 
+NEVER = SimpleNamespace(cancelled_caught=False)
+
+
+class SteppedLock:
+    """Who waits stops, and looks again."""
+
+    def __init__(self, *, fast_acquire: bool) -> None:
+        self.is_taken = False
+
+    async def acquire(self) -> None:
+        while self.is_taken:
+            await pause()
+        self.is_taken = True
+
+    def release(self) -> None:
+        self.is_taken = False
+
+
+def never(_: float) -> "nullcontext[SimpleNamespace]":
+    """A time limit, where no time passes."""
+    return nullcontext(NEVER)
+
+
 @pytest.fixture(autouse=True)
 def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
-    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0)
+    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Lock=SteppedLock, move_on_after=never)
     monkeypatch.setattr("aiosessions._writing.anyio", stepped)
     monkeypatch.setattr("aiosessions._updating.anyio", stepped)
 

@@ -10,7 +10,7 @@ from tests.typing.stores import AppData
 
 
 def the_plugin_is_one_of_litestar_s(store: Store[AppData]) -> Litestar:
-    SessionPlugin(store)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SessionPlugin(store)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     return Litestar(plugins=[SessionPlugin(session=store)])
 
 

@@ -1,0 +1,1 @@
+"""Applications to read and run: `uvicorn examples.starlette_shop:app`."""
