@@ -1,7 +1,7 @@
 """What CI runs is plain `nox`: lint, typing, docs, and the tests on every supported Python found here.
 
 `nox -- --require-servers` makes a missing server a failure; what follows `--` goes to pytest. `nox -s tests-3.12` runs
-one session; `nox -s bench` and `nox -s fuzz` run on request only.
+one session; `nox -s bench`, `nox -s fuzz` and `nox -s stress` run on request only.
 """
 
 import os
@@ -124,3 +124,10 @@ def fuzz(session: nox.Session) -> None:
     """A million mutations for each test that the suite runs with some thousands."""
     session.install(*group("tests"), "-e", ".[all]")
     session.run("pytest", "-m", "fuzz", "--mutations=1000000", "--timeout=0", *session.posargs)
+
+
+@nox.session(default=False)
+def stress(session: nox.Session) -> None:
+    """The drills at their full size: thousands of races and hundreds of thousands of increments."""
+    session.install(*group("tests"), "-e", ".[all]")
+    session.run("pytest", "tests/drills", "--full", "--timeout=0", *session.posargs)

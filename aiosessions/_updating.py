@@ -13,13 +13,12 @@ from aiosessions._overseer import changed
 from aiosessions._session import Session
 from aiosessions._storer import Record
 from aiosessions._tokens import new_version
-from aiosessions._writing import WritingOverseer, lineage, was_applied
+from aiosessions._writing import RACE_SECONDS, WritingOverseer, lineage, was_applied
 
 __all__ = ["UpdatingOverseer"]
 
 T = TypeVar("T")
 _NOTHING = Marks()
-_UPDATE_SECONDS = 5.0
 
 
 class UpdatingOverseer(WritingOverseer[T]):
@@ -34,16 +33,17 @@ class UpdatingOverseer(WritingOverseer[T]):
             await self.save(session)
             return session.value
 
+        deadline = anyio.current_time() + RACE_SECONDS
         await self._take_turn(session)
         try:
-            await self._update(session, change)
+            async with self._turn(self._key(session.name, session.handle)):
+                await self._update(session, change, deadline)
         finally:
             self._end_turn(session)
         return session.value
 
-    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+    async def _update(self, session: Session[T], change: Callable[[T], T | None], deadline: float) -> None:
         key = self._key(session.name, session.handle)
-        deadline = anyio.current_time() + _UPDATE_SECONDS
         tried: Record | None = None
         attempt = 0
         while True:
@@ -76,7 +76,7 @@ class UpdatingOverseer(WritingOverseer[T]):
             attempt += 1
 
         self._report("conflict", session.name, session.handle, session.user_id, reason="update")
-        raise ConflictError(f"session {session.name!r}: others won for {_UPDATE_SECONDS:.0f} seconds")
+        raise ConflictError(f"session {session.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again")
 
     def _updated(self, session: Session[T], stored: Record, value: bytes) -> tuple[Record, Meta]:
         now = self.now()

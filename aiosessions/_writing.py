@@ -1,8 +1,12 @@
 """The writing half of a StorageOverseer: create, replace, merge, and who may not write any more."""
 
 import random
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from hmac import compare_digest
 from typing import Literal, TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 from msgspec.structs import replace
@@ -15,18 +19,19 @@ from aiosessions._errors import (
     StorerError,
 )
 from aiosessions._marks import Marks, Outgoing
-from aiosessions._meta import BLANK, Meta, decode_meta, descended, encode_meta, is_ancestor
+from aiosessions._meta import BLANK, Meta, descended, encode_meta, is_ancestor, meta_of
 from aiosessions._overseer import Overseer
 from aiosessions._sealer import Claims
 from aiosessions._session import Session
 from aiosessions._storer import Record, Storer
 from aiosessions._tokens import Token, digest_of, new_token, new_version, parse_token
 
-__all__ = ["WritingOverseer", "lineage", "was_applied"]
+__all__ = ["RACE_SECONDS", "WritingOverseer", "lineage", "was_applied"]
 
 T = TypeVar("T")
 _NOTHING = Marks()
-_ATTEMPTS = 20
+RACE_SECONDS = 5.0
+"""How long a write is tried again while others win."""
 
 
 class WritingOverseer(Overseer[T]):
@@ -35,9 +40,13 @@ class WritingOverseer(Overseer[T]):
     _storer: Storer
     _on_conflict: Literal["merge", "raise", "overwrite"]
     _max_size: int | None
+    _turns: WeakValueDictionary[tuple[int, str], anyio.Lock]
 
     def _key(self, name: str, handle: str) -> str:
         return f"{self._namespace}:{name}:{handle}"
+
+    def _digest_of(self, name: str, token: Token) -> bytes:
+        return digest_of(self._namespace, name)(token.secret)
 
     def _opens(self, meta: Meta, digest: bytes, now: float) -> bool:
         secrets = meta.secrets
@@ -114,7 +123,7 @@ class WritingOverseer(Overseer[T]):
         self._check_ends(lifetime)
         meta = next_secrets(
             meta,
-            None if token is None else digest_of(self._namespace, session.name)(token.secret),
+            None if token is None else self._digest_of(session.name, token),
             presented=session._presented,
             grace=lifetime.grace.total_seconds(),
             now=now,
@@ -213,51 +222,87 @@ class WritingOverseer(Overseer[T]):
         token = parse_token(text)
         if token is not None:
             record = await self._storer.read(self._key(session.name, token.handle))
-            meta = None if record is None else decode_meta(record.meta)
-            if meta is not None and self._opens(
-                meta, digest_of(self._namespace, session.name)(token.secret), self.now()
-            ):
+            meta = meta_of(record)
+            if meta is not None and self._opens(meta, self._digest_of(session.name, token), self.now()):
                 handle = token.handle
         if handle and await self._storer.delete(self._key(session.name, handle)):
             self._report("destroyed", session.name, handle, reason="replaced")
 
     async def _replace(self, session: Session[T], draft: Draft) -> None:
-        key = self._key(session.name, session.handle)
         stored = session._record
-        attempt = 0
-        while stored is not None:
-            token = self._next_token(session, draft)
-            record, meta, fields = self._compose(session, draft, token)
-            if not await self._storer.replace(key, record, version=stored.version):
-                attempt += 1
-                stored = await self._catch_up(session, key, attempt)
-                if stored is None:
-                    break
-                if not was_applied(record, session):
-                    if attempt < _ATTEMPTS:
-                        continue
-                    self._report("conflict", session.name, session.handle, session.user_id, reason="too many writers")
-                    raise ConflictError(f"session {session.name!r}: others kept writing it; try again")
-
-                # the driver sent it twice, and others wrote over it before the second time
-                record, meta = stored, session._meta
-                if token and not self._opens(meta, digest_of(self._namespace, session.name)(token.secret), self.now()):
-                    token = None
-
-            self._confirm(session, draft, record, meta, token)
-            self._report("regenerated" if token else "saved", session.name, session.handle, record.owner)
-            if fields:
-                self._report("merged", session.name, session.handle, record.owner, fields=fields)
+        if stored is None:
+            await self._lose(session, draft)
             return
 
-        await self._lose(session, draft)
+        key = self._key(session.name, session.handle)
+        token = self._next_token(session, draft)
+        record, meta, fields = self._compose(session, draft, token)
+        if not await self._storer.replace(key, record, version=stored.version):
+            async with self._turn(key):
+                await self._replace_newest(session, draft, record, token)
+            return
+
+        self._confirm(session, draft, record, meta, token)
+        self._report_saved(session, token, fields)
+
+    async def _replace_newest(self, session: Session[T], draft: Draft, record: Record, token: Token | None) -> None:
+        """Somebody was faster than *record*: merge, and try again until it wins."""
+        key = self._key(session.name, session.handle)
+        deadline = anyio.current_time() + RACE_SECONDS
+        attempt = 0
+        while True:
+            attempt += 1
+            stored = await self._catch_up(session, key, attempt)
+            if stored is None:
+                await self._lose(session, draft)
+                return
+            if was_applied(record, session):  # the driver sent it twice, and others wrote over it in between
+                if token and not self._opens(session._meta, self._digest_of(session.name, token), self.now()):
+                    token = None
+                self._confirm(session, draft, stored, session._meta, token)
+                self._report_saved(session, token)
+                return
+            if anyio.current_time() >= deadline:
+                self._report("conflict", session.name, session.handle, session.user_id, reason="too many writers")
+                raise ConflictError(f"session {session.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again")
+
+            token = self._next_token(session, draft)
+            record, meta, fields = self._compose(session, draft, token)
+            if await self._storer.replace(key, record, version=stored.version):
+                self._confirm(session, draft, record, meta, token)
+                self._report_saved(session, token, fields)
+                return
+
+    def _report_saved(self, session: Session[T], token: Token | None, fields: tuple[str, ...] = ()) -> None:
+        self._report("regenerated" if token else "saved", session.name, session.handle, session.user_id)
+        if fields:
+            self._report("merged", session.name, session.handle, session.user_id, fields=fields)
+
+    @asynccontextmanager
+    async def _turn(self, key: str) -> AsyncGenerator[None]:
+        """Those in this process who race for one session go one by one; a courtesy, and so not waited for for ever.
+
+        Of many who try at once one wins, and the others have worked for nothing. With turns, a writer has only those of
+        other processes against it.
+        """
+        place = threading.get_ident(), key  # each thread has an event loop of its own, and a lock belongs to one
+        lock = self._turns.get(place)
+        if lock is None:
+            lock = self._turns[place] = anyio.Lock(fast_acquire=True)
+        with anyio.move_on_after(RACE_SECONDS / 2) as waiting:
+            await lock.acquire()
+        try:
+            yield
+        finally:
+            if not waiting.cancelled_caught:
+                lock.release()
 
     async def _catch_up(self, session: Session[T], key: str, attempt: int) -> Record | None:
         """Take what is stored now as what we write over; None if our token means nothing any more."""
         if attempt:
             await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
         record = await self._storer.read(key)
-        meta = None if record is None else decode_meta(record.meta)
+        meta = meta_of(record)
         if record is None or meta is None or meta.epoch != session._meta.epoch:
             return None
 
@@ -295,7 +340,7 @@ class WritingOverseer(Overseer[T]):
         session._record, session._meta, session._seen_at = record, meta, record.seen_at
         self._settle(session, draft)
         if token is not None:
-            session._presented = digest_of(self._namespace, session.name)(token.secret)
+            session._presented = self._digest_of(session.name, token)
         elif draft.can_tell:
             token = session._stale  # the write is confirmed, so nobody has logged in meanwhile
         if token is None:

@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="a server that cannot be started is a failure, not a skip",
     )
+    parser.addoption("--full", action="store_true", help="the drills at their full size: many minutes")
     parser.addoption("--mutations", type=int, default=50_000, help="mutated inputs for each test marked `fuzz`")
 
 

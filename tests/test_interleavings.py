@@ -35,14 +35,32 @@ OnConflict = Literal["merge", "raise"]
 
 
 class Pause:
-    """Where another request may go on."""
+    """Where another request may go on; this one may not before *lock* is free."""
 
-    def __await__(self) -> Generator[None, None, None]:
-        yield
+    def __init__(self, lock: "SteppedLock | None" = None) -> None:
+        self.lock = lock
+
+    def __await__(self) -> Generator["SteppedLock | None", None, None]:
+        yield self.lock
 
 
 async def pause(*_: object) -> None:
     await Pause()
+
+
+class SteppedLock:
+    """What requests wait for that take turns."""
+
+    def __init__(self, *, fast_acquire: bool) -> None:
+        self.is_taken = False
+
+    async def acquire(self) -> None:
+        while self.is_taken:
+            await Pause(self)
+        self.is_taken = True
+
+    def release(self) -> None:
+        self.is_taken = False
 
 
 @dataclass
@@ -112,7 +130,12 @@ class Request:
         self.loaded_epoch: int | None = None
         self.is_dropped = False
         self.handle = ""
-        self.steps: Coroutine[None, None, None] = self._run()
+        self.waits_for: SteppedLock | None = None
+        self.steps: Coroutine[SteppedLock | None, None, None] = self._run()
+
+    @property
+    def can_go_on(self) -> bool:
+        return self.waits_for is None or not self.waits_for.is_taken
 
     async def _run(self) -> None:
         world = self.world
@@ -180,7 +203,7 @@ class World:
         """Let one request go on to its next stop; False when it has ended."""
         self.storer.running = request
         try:
-            request.steps.send(None)
+            request.waits_for = request.steps.send(None)
         except StopIteration:
             return False
         finally:
@@ -201,7 +224,7 @@ class World:
         return found
 
 
-def drive(steps: Coroutine[None, None, Any]) -> None:
+def drive(steps: Coroutine[Any, None, Any]) -> None:
     """Run to the end."""
     try:
         while True:
@@ -282,9 +305,10 @@ def explore(actions: tuple[str, ...], on_conflict: OnConflict) -> int:
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:
+            ready = [request for request in waiting if request.can_go_on]
             if len(order) == len(choices):
-                choices.append([0, len(waiting)])
-            request = waiting[choices[len(order)][0]]
+                choices.append([0, len(ready)])
+            request = ready[choices[len(order)][0]]
             order.append(world.requests.index(request))
             if not world.step(request):
                 waiting.remove(request)
@@ -313,21 +337,6 @@ ACTIONS = (
 
 
 NEVER = SimpleNamespace(cancelled_caught=False)
-
-
-class SteppedLock:
-    """Who waits stops, and looks again."""
-
-    def __init__(self, *, fast_acquire: bool) -> None:
-        self.is_taken = False
-
-    async def acquire(self) -> None:
-        while self.is_taken:
-            await pause()
-        self.is_taken = True
-
-    def release(self) -> None:
-        self.is_taken = False
 
 
 def never(_: float) -> "nullcontext[SimpleNamespace]":
@@ -359,7 +368,7 @@ def test_three_requests_in_many_orders(seed: int) -> None:
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:
-            request = chance.choice(waiting)
+            request = chance.choice([request for request in waiting if request.can_go_on])
             order.append(world.requests.index(request))
             if not world.step(request):
                 waiting.remove(request)
