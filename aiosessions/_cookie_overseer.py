@@ -21,7 +21,7 @@ from aiosessions._events import Event, EventKind, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._marks import Doomed, Exchange, Marks, Outgoing
 from aiosessions._messages import RawHeaders
-from aiosessions._meta import Meta, decode_meta, encode_meta
+from aiosessions._meta import Meta, decode_meta, encode_meta, is_time
 from aiosessions._overseer import Overseer, changed
 from aiosessions._revocations import Revocations
 from aiosessions._sealer import Claims, Sealer
@@ -349,8 +349,8 @@ def _meta_of(claims: Claims) -> Meta | None:
     if claims.meta:
         return decode_meta(claims.meta)
 
-    since = claims.issued_at
+    since, until = claims.issued_at, claims.expires_at
+    if not is_time(since) or not (until is None or is_time(until)):
+        return None
     user_since = None if claims.user_id is None else since
-    return Meta(
-        updated_at=since, ends_at=claims.expires_at, authenticated_at=user_since, created_at=since, seen_at=since
-    )
+    return Meta(updated_at=since, ends_at=until, authenticated_at=user_since, created_at=since, seen_at=since)

@@ -4,7 +4,7 @@ import dataclasses
 import datetime as dt
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -107,9 +107,16 @@ def _items(value: dict[object, object], back: dict[object, object]) -> Iterable[
 def canonical(item: object) -> bytes:
     """Bytes that are equal for equal parts of a set."""
     try:
-        return msgspec.msgpack.encode(item, order="deterministic")
+        return _encoded(msgspec.msgpack.encode, item)
+    except OverflowError:  # an int of more than 64 bits, which JSON alone can have
+        return _encoded(msgspec.json.encode, item)
+
+
+def _encoded(encode: Callable[..., bytes], item: object) -> bytes:
+    try:
+        return encode(item, order="deterministic")
     except TypeError:  # a dict or set of things without an order
-        return msgspec.msgpack.encode(item)
+        return encode(item)
 
 
 def _step(value: object, key: object) -> str:

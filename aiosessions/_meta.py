@@ -1,14 +1,31 @@
 """The library's own compartment of a record: what it must remember about a session beside its value."""
 
 import struct
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from aiosessions._lifetime import Lifetime, unpack_lifetime
+from aiosessions._storer import Record
 
-__all__ = ["BLANK", "Meta", "PackedFlash", "Secret", "decode_meta", "descended", "encode_meta", "is_ancestor"]
+__all__ = [
+    "BLANK",
+    "Meta",
+    "PackedFlash",
+    "Secret",
+    "decode_meta",
+    "descended",
+    "encode_meta",
+    "is_ancestor",
+    "is_time",
+    "meta_of",
+]
 
+_LAST = 2.0**37
+"""In the year 6325. Infinity and NaN are no times either, and a deadline that is NaN would never come."""
+_VERSIONS = 2**63
+_Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0.0, lt=_LAST)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 PackedFlash: TypeAlias = tuple[str, str, str, Any]  # Any: a flash's JSON data
 """id, message, category, data: the id lets two requests add and take at once."""
 
@@ -29,8 +46,8 @@ class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """
 
     digest: bytes
-    issued_at: float
-    presented_at: float = 0.0
+    issued_at: _Time
+    presented_at: _Time = 0.0
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True):
@@ -57,20 +74,20 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     """
 
     secrets: tuple[Secret, ...] = ()
-    epoch: int = 0
-    updated_at: float = 0.0
-    ends_at: float | None = None
-    authenticated_at: float | None = None
+    epoch: _Count = 0
+    updated_at: _Time = 0.0
+    ends_at: _Time | None = None
+    authenticated_at: _Time | None = None
     csrf: bytes = b""
     label: str | None = None
     flashes: tuple[PackedFlash, ...] = ()
     lifetime: tuple[float | str | None, ...] | None = None
     superseded: tuple[Secret, ...] = ()
     retired: tuple[Secret, ...] = ()
-    created_at: float = 0.0
-    seen_at: float = 0.0
-    generation: int = 0
-    user_epoch: int = 0
+    created_at: _Time = 0.0
+    seen_at: _Time = 0.0
+    generation: _Count = 0
+    user_epoch: _Count = 0
     lineage: bytes = b""
 
     def effective_lifetime(self, lifetime: Lifetime) -> Lifetime:
@@ -88,9 +105,24 @@ _decode = msgspec.msgpack.Decoder(Meta).decode
 def decode_meta(data: bytes) -> Meta | None:
     """The compartment, or None for bytes this library did not write."""
     try:
-        return _decode(data)
+        meta = _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+    return None if len(meta.lineage) % _ANCESTOR.size else meta
+
+
+def meta_of(record: Record | None) -> Meta | None:
+    """The compartment of a record; None for none, or for one that this library did not write like this."""
+    if record is None or not (
+        0.0 <= record.created_at < _LAST and 0.0 <= record.seen_at < _LAST and 0 <= record.version < _VERSIONS
+    ):
+        return None
+    return decode_meta(record.meta)
+
+
+def is_time(seconds: float) -> bool:
+    """Whether a clock may have said so, in unix seconds."""
+    return 0.0 <= seconds < _LAST
 
 
 def descended(lineage: bytes, version: int, written_at: float, *, now: float) -> bytes:

@@ -1,5 +1,6 @@
 """What a CookieOverseer promises with `revocations`, and what it says where it cannot promise."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,9 +10,11 @@ import pytest
 
 from aiosessions import (
     AESGCMSealer,
+    Claims,
     ConfigError,
     ConflictError,
     CookieOverseer,
+    HMACSealer,
     JWTSealer,
     Lifetime,
     MemoryStorer,
@@ -232,3 +235,16 @@ async def test_keys_rotate_and_nobody_is_logged_out(reseal: bool) -> None:
         assert (await store(new).get(visit.request)).value.count == 2
     async with visitor.visit() as visit:
         assert (await store(old).get(visit.request)).is_new
+
+
+@pytest.mark.parametrize("times", [(1e300, None), (math.nan, None), (-1.0, None), (1_800_000_000.0, 1e300)], ids=str)
+async def test_a_foreign_token_with_times_that_no_clock_says_is_a_new_session(
+    times: tuple[float, float | None],
+) -> None:
+    """F13, V4: its session would live for ever, or raise in the handler that looks at it."""
+    sealer = HMACSealer(new_key())
+    store = CookieOverseer(Cart, sealer, clock=lambda: 1_800_000_000.0)
+    token = sealer.seal(Claims(b'{"count":7}', False, "an-id", *times, "ann", b""), name="app")
+    async with Visitor({"__Host-app": token}).visit() as visit:
+        session = await store.get(visit.request)
+    assert (session.is_new, session.user_id, session.value.count) == (True, None, 0)
