@@ -216,7 +216,7 @@ class CookieOverseer(Overseer[T]):
             self._codec.check(session.value, data)
             if session._record is not None:
                 data = self._merger.carry_unknown(session._record.value, data)
-        session._draft = self._sealed(session, Draft(data, is_changed, marks.copy()))
+        session._draft = self._sealed(session, Draft(data, is_changed, marks if marks is _NOTHING else marks.copy()))
 
     def _sealed(self, session: Session[T], draft: Draft, *, user_epoch: int | None = None) -> "_Sealed":
         marks, stored, now = draft.marks, session._record, self.now()

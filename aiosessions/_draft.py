@@ -101,6 +101,11 @@ def next_secrets(
         opening = () if digest is None else (Secret(digest, now),)
         return replace(meta, secrets=opening, superseded=tuple([*recent, *ended][-_KEPT:]))
 
+    if digest is None and len(meta.secrets) == 1:
+        only = meta.secrets[0]
+        if only.presented_at or only.digest != presented:
+            return meta
+
     secrets = [
         replace(secret, presented_at=now) if secret.digest == presented and not secret.presented_at else secret
         for secret in meta.secrets

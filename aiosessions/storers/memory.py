@@ -184,12 +184,12 @@ class MemoryStorer:
         self._unfile(key, data)
 
     def _unfile(self, key: str, data: bytes) -> None:
-        self._unshelve(key, _expires_at(data))
-        owner = _owner(data)
-        if owner is not None:
-            self._unindex(owner, key)
+        _, _, _, expires_at, _, owner_size = _unpack(data)
+        self._unshelve(key, expires_at)
+        if owner_size >= 0:
+            self._unindex(data[_SIZE : _SIZE + owner_size].decode("utf-8", "surrogatepass"), key)
         if self._max_sessions is not None:
-            del self._queue(owned=owner is not None)[key]
+            del self._queue(owned=owner_size >= 0)[key]
 
     # What expires when
 
@@ -267,11 +267,6 @@ def _version(data: bytes) -> int:
 def _expires_at(data: bytes) -> float:
     expires_at: float = _unpack(data)[3]
     return expires_at
-
-
-def _owner(data: bytes) -> str | None:
-    owner_size: int = _unpack(data)[5]
-    return None if owner_size < 0 else data[_SIZE : _SIZE + owner_size].decode("utf-8", "surrogatepass")
 
 
 def _record(
