@@ -159,6 +159,59 @@ async def _names(client: emcache.Client) -> list[bytes]:
     return [unquote_to_bytes(line[4:].split(b" ")[0].decode()) for line in lines if line.startswith(b"key=")]
 
 
+async def test_a_delete_of_one_version_leaves_nothing_in_memcached(client: emcache.Client) -> None:
+    """S8: the text protocol cannot compare and delete; what is stored instead is over at once."""
+    storer = MemcachedStorer(client)
+    kept = record()
+    await storer.create("k", kept)
+    (name,) = await _names(client)
+    assert await storer.delete("k", version=kept.version)
+    assert await client.get(name) is None
+
+
+class _Meddling:
+    """A client in whose `cas` something happens first."""
+
+    def __init__(self, client: emcache.Client, meddle: Callable[[bytes], Awaitable[None]]) -> None:
+        self._meddle = meddle
+        self._cas = client.cas
+        self.gets, self.add, self.delete = client.gets, client.add, client.delete
+
+    async def cas(self, key: bytes, value: bytes, cas: int, *, exptime: int = 0) -> None:
+        await self._meddle(key)
+        await self._cas(key, value, cas, exptime=exptime)
+
+
+async def test_what_is_deleted_between_look_and_write_stays_deleted(client: emcache.Client) -> None:
+    """S4, S7, S8: memcached says "not found" to a cas, and emcache an error that is none."""
+    storer = MemcachedStorer(_Meddling(client, client.delete))
+    first = record()
+    writes: list[Callable[[], Awaitable[bool]]] = [
+        lambda: storer.replace("k", record(), version=first.version),
+        lambda: storer.touch("k", seen_at=first.seen_at, expires_at=None),
+        lambda: storer.delete("k", version=first.version),
+    ]
+    for write in writes:
+        assert await storer.create("k", first)
+        assert await write() is False
+        assert await storer.read("k") is None
+
+
+async def test_a_server_that_refuses_to_store_is_a_storer_error(client: emcache.Client) -> None:
+    """S13: told apart from a record that is gone; what was there stays."""
+
+    async def refuse(_: bytes) -> None:
+        raise emcache.StorageCommandError("SERVER_ERROR out of memory storing object")
+
+    storer = MemcachedStorer(_Meddling(client, refuse))
+    first = record()
+    await storer.create("k", first)
+    with pytest.raises(StorerError) as caught:
+        await storer.replace("k", record(), version=first.version)
+    assert isinstance(caught.value.__cause__, emcache.StorageCommandError)
+    assert await storer.read("k") == first
+
+
 @pytest.mark.parametrize("option", ["purge_unhealthy_nodes", "autodiscovery"])
 async def test_a_client_that_moves_sessions_between_nodes_is_refused(
     memcached_server: MemcachedServer, option: str
