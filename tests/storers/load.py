@@ -29,10 +29,10 @@ class Load:
 
     storer: Storer
     workers: int = 6
-    possible: dict[str, set[int | None]] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-    done: list[int] = field(default_factory=list)
-    failed: list[StorerError] = field(default_factory=list)
+    possible: dict[str, set[int | None]] = field(default_factory=dict[str, set[int | None]])
+    wrong: list[str] = field(default_factory=list[str])
+    done: list[int] = field(default_factory=list[int])
+    failed: list[StorerError] = field(default_factory=list[StorerError])
     stop: anyio.Event = field(default_factory=anyio.Event)
 
     async def run(self) -> None:
@@ -45,7 +45,7 @@ class Load:
     async def reach(self, more: int) -> None:
         """Wait until each worker has done so much more."""
         goals = [done + more for done in self.done] or [more] * self.workers
-        while not self.done or any(done < goal for done, goal in zip(self.done, goals, strict=True)):
+        while not self.done or any(done < goal for done, goal in zip(self.done, goals, strict=True)):  # noqa: ASYNC110  # as many events as writes
             await anyio.sleep(0.005)
 
     async def check(self, storer: Storer) -> None:
