@@ -140,13 +140,13 @@ def descended(lineage: bytes, version: int, written_at: float, *, now: float) ->
         return b""
 
     second = int(now)
-    young = [
-        _ANCESTOR.pack(known, since)
-        for known, since in _ANCESTOR.iter_unpack(lineage)
-        if (second - since) % 0x1_0000 < _REMEMBERED_SECONDS
-    ]
-    young.append(_ANCESTOR.pack(version, int(written_at) % 0x1_0000))
-    return b"".join(young[-_REMEMBERED:])
+    young = max(0, len(lineage) - (_REMEMBERED - 1) * _ANCESTOR.size)
+    while young < len(lineage):  # oldest first
+        _, since = _ANCESTOR.unpack_from(lineage, young)
+        if (second - since) % 0x1_0000 < _REMEMBERED_SECONDS:
+            break
+        young += _ANCESTOR.size
+    return lineage[young:] + _ANCESTOR.pack(version, int(written_at) % 0x1_0000)
 
 
 def is_ancestor(version: int, lineage: bytes) -> bool:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from hmac import compare_digest
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -76,7 +76,7 @@ class WritingOverseer(Overseer[T]):
             or (marks.is_content if is_new else marks.is_write or self._must_move(session, can_tell=can_tell))
         ):
             if marks.is_touched and not is_new:
-                session._draft = Draft(data, is_changed=False, marks=marks.copy(), is_touch=True)
+                session._draft = Draft(data, is_changed=False, marks=marks.copy(), is_touch=True), None
             return
 
         if session._is_degraded:
@@ -88,9 +88,9 @@ class WritingOverseer(Overseer[T]):
             )
         if is_changed:
             self._codec.check(session.value, data)
-        draft = Draft(data, is_changed, marks.copy(), can_tell=can_tell)
-        self._compose(session, draft, None)  # what does not fit is found before anything is written
-        session._draft = draft
+        draft = Draft(data, is_changed, marks if marks is _NOTHING else marks.copy(), can_tell=can_tell)
+        # what does not fit is found before anything is written
+        session._draft = draft, self._compose(session, draft, None)
 
     def _must_move(self, session: Session[T], *, can_tell: bool) -> bool:
         """Whether the secrets of a periodic rotation need a write."""
@@ -106,8 +106,8 @@ class WritingOverseer(Overseer[T]):
             can_tell and wants_rotation(meta, presented, lifetime, now=self.now())
         )
 
-    def _compose(self, session: Session[T], draft: Draft, token: Token | None) -> tuple[Record, Meta, tuple[str, ...]]:
-        """The record to write over what is stored, as far as this request knows; and the fields a merge decided."""
+    def _compose(self, session: Session[T], draft: Draft, token: Token | None) -> "_Composed":
+        """What to write over what is stored, as far as this request knows."""
         stored, marks = session._record, draft.marks
         now = self.now()
         meta = next_meta(
@@ -141,7 +141,7 @@ class WritingOverseer(Overseer[T]):
             new_version(),
         )
         self._check_size(session, record)
-        return record, meta, fields
+        return _Composed(record, meta, fields, stored)
 
     def _check_size(self, session: Session[T], record: Record) -> None:
         size = len(record.value) + len(record.meta)
@@ -173,10 +173,12 @@ class WritingOverseer(Overseer[T]):
             session._doomed = session._doomed[1:]
             self._report("destroyed", session.name, doomed.handle, doomed.owner)
 
-        draft: Draft | None = session._draft
-        session._draft = None
-        if draft is None:
+        if session._draft is None:
             return
+        draft: Draft
+        composed: _Composed | None
+        draft, composed = session._draft
+        session._draft = None
         if draft.is_touch:
             if await self._touch(session):
                 self._settle(session, draft)
@@ -185,7 +187,7 @@ class WritingOverseer(Overseer[T]):
         elif session._record is None:
             await self._create(session, draft)
         else:
-            await self._replace(session, draft)
+            await self._replace(session, draft, composed)
 
     async def _touch(self, session: Session[T]) -> bool:
         now = self.now()
@@ -200,7 +202,7 @@ class WritingOverseer(Overseer[T]):
     async def _create(self, session: Session[T], draft: Draft) -> None:
         for _ in range(3):  # 128 random bits are taken once in the life of the universe; a broken backend may say so
             token = new_token()
-            record, meta, _ = self._compose(session, draft, token)
+            record, meta, *_ = self._compose(session, draft, token)
             if await self._storer.create(self._key(session.name, token.handle), record):
                 session._handle = token.handle
                 session._is_inert = False
@@ -228,7 +230,7 @@ class WritingOverseer(Overseer[T]):
         if handle and await self._storer.delete(self._key(session.name, handle)):
             self._report("destroyed", session.name, handle, reason="replaced")
 
-    async def _replace(self, session: Session[T], draft: Draft) -> None:
+    async def _replace(self, session: Session[T], draft: Draft, composed: "_Composed | None") -> None:
         stored = session._record
         if stored is None:
             await self._lose(session, draft)
@@ -236,7 +238,9 @@ class WritingOverseer(Overseer[T]):
 
         key = self._key(session.name, session.handle)
         token = self._next_token(session, draft)
-        record, meta, fields = self._compose(session, draft, token)
+        if token is not None or composed is None or composed.over is not stored:
+            composed = self._compose(session, draft, token)
+        record, meta, fields, _ = composed
         if not await self._storer.replace(key, record, version=stored.version):
             async with self._turn(key):
                 await self._replace_newest(session, draft, record, token)
@@ -267,7 +271,7 @@ class WritingOverseer(Overseer[T]):
                 raise ConflictError(f"session {session.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again")
 
             token = self._next_token(session, draft)
-            record, meta, fields = self._compose(session, draft, token)
+            record, meta, fields, _ = self._compose(session, draft, token)
             if await self._storer.replace(key, record, version=stored.version):
                 self._confirm(session, draft, record, meta, token)
                 self._report_saved(session, token, fields)
@@ -354,6 +358,15 @@ class WritingOverseer(Overseer[T]):
             text = self._sealer.seal(claims, name=self._bound(session.name))
         max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
         session._outgoing = Outgoing(text, max_age)
+
+
+class _Composed(NamedTuple):
+    """A record and its meta, the fields that a merge decided, and the stored record that it is written over."""
+
+    record: Record
+    meta: Meta
+    fields: tuple[str, ...]
+    over: Record | None
 
 
 def lineage(session: Session[T], now: float) -> bytes:
