@@ -1,0 +1,155 @@
+"""One against another, hundreds of times on every backend: who has logged out stays out, who logged in stays in."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from aiosessions import ConflictError, Listable, NoSessionError, StorageOverseer, UserIndexed
+from aiosessions.testing.suites_store import Visitor
+from aiosessions.testing.suites_storer import collected
+from tests.drills.backends import BACKENDS, Backend, opened
+
+pytestmark = pytest.mark.anyio
+
+_AT_ONCE = 10
+
+
+@dataclass
+class Cart:
+    items: list[str] = field(default_factory=list)
+
+
+Overseer = StorageOverseer[Cart]
+Round = Callable[[Overseer, random.Random, str], Awaitable[None]]
+
+
+@pytest.fixture
+def rounds(full: bool) -> int:
+    return 1000 if full else 100
+
+
+async def play(store: Overseer, rounds: int, one: Round) -> None:
+    """So many rounds, some at a time, the same in each run."""
+    numbers = iter(range(rounds))
+
+    async def player() -> None:
+        for number in numbers:
+            await one(store, random.Random(number), f"user{number}")
+
+    async with anyio.create_task_group() as group:
+        for _ in range(_AT_ONCE):
+            group.start_soon(player)
+
+
+async def dawdle(chance: random.Random) -> None:
+    """What a handler does besides: for a moment, or not at all."""
+    for _ in range(chance.randrange(3)):
+        await anyio.sleep(chance.random() / 500)
+
+
+async def write(store: Overseer, visitor: Visitor, chance: random.Random, *, updates: bool) -> None:
+    """A request with the cookie of now; it adds to a session, and begins none."""
+    async with visitor.visit() as visit:
+        await dawdle(chance)
+        session = await store.get(visit.request)
+        await dawdle(chance)
+        if session.is_new:
+            return
+        try:
+            if updates:
+                await store.update(session, lambda cart: cart.items.append("late"))
+            else:
+                session.value.items.append("late")
+            await store.save(session, visit.response)
+        except (ConflictError, NoSessionError):
+            pass  # it was told so
+
+
+async def begin(store: Overseer, user: str | None) -> Visitor:
+    visitor = Visitor()
+    async with visitor.visit() as visit:
+        session = await store.get(visit.request)
+        session.value.items.append("first")
+        if user is not None:
+            session.set_user(user)
+        await store.save(session, visit.response)
+    return visitor
+
+
+async def log_out(store: Overseer, chance: random.Random, user: str) -> None:
+    """A slow writer against a logout, of one of three kinds."""
+    visitor = await begin(store, user)
+    before = visitor.copy()
+
+    async def leave() -> None:
+        async with visitor.visit() as visit:
+            await dawdle(chance)
+            session = await store.get(visit.request)
+            await dawdle(chance)
+            kind = chance.randrange(3)
+            if kind == 0:
+                await store.delete(session.handle, user_id=user)
+            elif kind == 1 and isinstance(store._storer, UserIndexed):
+                await store.delete_user_sessions(user)
+            else:
+                await store.destroy(session, visit.response)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+        group.start_soon(lambda: write(store, visitor, chance, updates=chance.random() < 0.5))
+    for tokens in (before, visitor):
+        async with tokens.visit() as visit:
+            assert (await store.get(visit.request)).is_new, f"{user} is back"
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+async def test_a_logout_beats_a_slow_writer(backend: Backend, rounds: int) -> None:
+    """F4: afterwards no session is alive."""
+    async with opened(backend.url) as storer, StorageOverseer(Cart, storer, clean_every=None) as store:
+        await play(store, rounds, log_out)
+        if isinstance(storer, Listable):
+            assert await collected(storer.keys()) == []
+
+
+async def log_in(store: Overseer, chance: random.Random, user: str) -> None:
+    """Slow readers and writers with the old cookie against a login; answers arrive in any order."""
+    visitor = await begin(store, None)
+    before = visitor.copy()
+
+    async def enter() -> None:
+        async with visitor.visit() as visit:
+            await dawdle(chance)
+            session = await store.get(visit.request)
+            session.set_user(user)
+            await dawdle(chance)
+            await store.save(session, visit.response)
+
+    async def read() -> None:
+        async with visitor.visit() as visit:
+            await dawdle(chance)
+            session = await store.get(visit.request)
+            await dawdle(chance)
+            session.flashes()
+            await store.save(session, visit.response)
+
+    async with anyio.create_task_group() as group:
+        for each in (read, enter, read):
+            group.start_soon(each)
+        for updates in (False, True):
+            group.start_soon(lambda updates=updates: write(store, visitor, chance, updates=updates))  # type: ignore[misc]  # bound per turn
+    async with visitor.visit() as visit:
+        session = await store.get(visit.request)
+        assert session.user_id == user, f"a slow answer has logged {user} out"
+        assert "first" in session.value.items
+    async with before.visit() as visit:
+        assert (await store.get(visit.request)).is_new, f"the cookie from before {user} logged in still opens"
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+async def test_a_login_beats_slow_readers_and_writers(backend: Backend, rounds: int) -> None:
+    """R8, R18, F14: the jar always ends logged in."""
+    async with opened(backend.url) as storer, StorageOverseer(Cart, storer, clean_every=None) as store:
+        await play(store, rounds, log_in)
