@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -23,10 +23,12 @@ from aiosessions import (
 )
 from aiosessions.asgi import Connection, SessionMiddleware
 from aiosessions.testing import Browser
+from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 
 pytestmark = pytest.mark.anyio
 
+R = TypeVar("R")
 NOT_DONE = ("error before", "cancelled before")
 KINDS = (*NOT_DONE, "error after", "sent again", "time-out", "cancelled after")
 COOKIE = "__Host-app"
@@ -56,7 +58,7 @@ class FaultyStorer(MemoryStorer):
         self.kind = kind
         self.request = anyio.CancelScope()
         self.has_failed = False
-        self._late: Callable[[], Awaitable[Any]] | None = None
+        self._late: Callable[[], Awaitable[object]] | None = None
 
     async def read(self, key: str) -> Record | None:
         return await self._call(partial(super().read, key))
@@ -73,7 +75,7 @@ class FaultyStorer(MemoryStorer):
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         return await self._call(partial(super().delete, key, version=version))
 
-    async def _call(self, do: Callable[[], Awaitable[Any]]) -> Any:  # Any: what the call gives
+    async def _call(self, do: Callable[[], Awaitable[R]]) -> R:
         late, self._late = self._late, None
         if late is not None:
             await late()
@@ -263,3 +265,46 @@ async def test_whichever_call_fails_the_contract_holds(make_store: Callable[...,
         visit = Visit(make_store, fails_at, kind)
         await visit.run()
         assert visit.storer.has_failed
+
+
+class OverwrittenStorer(MemoryStorer):
+    """Loses the answer to one `replace`; the driver sends it again when somebody else has written over it."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def replace(self, key: str, record: Record, *, version: int) -> bool:
+        done = await super().replace(key, record, version=version)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is None:
+            return done
+        await meanwhile()
+        return await super().replace(key, record, version=version)
+
+
+@pytest.mark.parametrize("updates", [False, True], ids=["save", "update"])
+@pytest.mark.parametrize("others", [1, 3])
+async def test_a_write_is_known_under_those_of_others(updates: bool, others: int) -> None:
+    """S6, F3: what the driver sent twice is there once, and the response says so."""
+    storer, visitor = OverwrittenStorer(), Visitor()
+    here, elsewhere = StorageOverseer(Cart, storer), StorageOverseer(Cart, storer)
+
+    async def add(store: StorageOverseer[Cart], item: str, *, updates: bool) -> None:
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            if updates:
+                await store.update(session, lambda cart: cart.items.append(item))
+                assert item in session.value.items
+            else:
+                session.value.items.append(item)
+            await store.save(session, visit.response)
+
+    async def add_others() -> None:
+        for number in range(others):
+            await add(elsewhere, f"other{number}", updates=number % 2 == 0)
+
+    await add(here, "first", updates=False)
+    storer.meanwhile = add_others
+    await add(here, "ours", updates=updates)
+    async with visitor.visit() as visit:
+        items = (await here.get(visit.request)).value.items
+    assert sorted(items) == ["first", *(f"other{number}" for number in range(others)), "ours"]

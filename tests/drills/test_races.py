@@ -111,7 +111,7 @@ async def test_a_logout_beats_a_slow_writer(backend: Backend, rounds: int) -> No
     async with opened(backend.url) as storer, StorageOverseer(Cart, storer, clean_every=None) as store:
         await play(store, rounds, log_out)
         if isinstance(storer, Listable):
-            assert await collected(storer.keys()) == []
+            assert await collected(storer.keys()) == set()
 
 
 async def log_in(store: Overseer, chance: random.Random, user: str) -> None:
