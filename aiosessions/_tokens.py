@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,7 +67,8 @@ def parse_token(text: str) -> Token | None:
         return None
 
     # of the character where the two meet, the handle has two bits and the secret four
-    return Token(text[:21] + _LAST[text[21]], urlsafe_b64decode(text)[16:])
+    raw = a2b_base64(text.replace("-", "+").replace("_", "/"))
+    return Token(text[:21] + _LAST[text[21]], raw[16:])
 
 
 def is_handle(text: str) -> bool:
