@@ -17,7 +17,7 @@ SECURE_SCHEMES = frozenset(("https", "wss"))
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _HEADER_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
 _HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
-_COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]+", re.ASCII)  # RFC 6265 §4.1.1
+_COOKIE_OCTETS = bytes(set(range(0x21, 0x7F)) - set(b'",;\\'))  # RFC 6265 §4.1.1
 _DIRECTIVE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 
 # What lets a cache keep a response. `must-understand` tells a cache to ignore `no-store` (RFC 9111 §5.2.2.3).
@@ -189,7 +189,7 @@ def check_name(transport: Transport, name: str) -> None:
 
 def check_token(token: str, name: str) -> None:
     """Raise EncodeError unless *token* has only characters that can stand in a cookie, and so in any header."""
-    if not _COOKIE_OCTETS.fullmatch(token):
+    if not token or token.encode("utf-8", "surrogatepass").translate(None, _COOKIE_OCTETS):
         raise EncodeError(f"session {name!r}: the sealer made a token with characters that no cookie may have")
 
 
