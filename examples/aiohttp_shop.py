@@ -16,7 +16,7 @@ routes = web.RouteTableDef()
 async def session_of_form(request: web.Request) -> tuple[Session[Cart], dict[str, str]]:
     session = await shop.get(request)
     form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
-    if is_forged(session, form.get("csrf", "")):
+    if is_forged(session, form.get("csrf", ""), request.headers.get("Sec-Fetch-Site")):
         raise web.HTTPForbidden(text="this form is not ours")
     return session, form
 

@@ -21,8 +21,8 @@ PrefsSession = Annotated[Session[Preferences], Depends(session_of(prefs))]
 Text = Annotated[str, Form()]
 
 
-def our_form(session: ShopSession, csrf: Text = "") -> None:
-    if is_forged(session, csrf):
+def our_form(request: Request, session: ShopSession, csrf: Text = "") -> None:
+    if is_forged(session, csrf, request.headers.get("sec-fetch-site")):
         raise HTTPException(403, "this form is not ours")
 
 

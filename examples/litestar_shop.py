@@ -21,8 +21,11 @@ PreferencesSession = NamedDependency[Session[Preferences]]
 Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
 
 
-def check_form(session: Session[Cart], data: dict[str, str]) -> None:
-    if is_forged(session, data.get("csrf", "")):
+AnyRequest = Request[Any, Any, Any]
+
+
+def check_form(request: AnyRequest, session: Session[Cart], data: dict[str, str]) -> None:
+    if is_forged(session, data.get("csrf", ""), request.headers.get("sec-fetch-site")):
         raise PermissionDeniedException("this form is not ours")
 
 
@@ -37,24 +40,24 @@ async def page(cart: CartSession, preferences: PreferencesSession) -> str:
 
 
 @post("/cart", status_code=303)
-async def put_into_cart(cart: CartSession, data: Form) -> Redirect:
-    check_form(cart, data)
+async def put_into_cart(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
+    check_form(request, cart, data)
     if put(cart.value, data["product"]):
         cart.flash("In your cart.")
     return back()
 
 
 @post("/theme", status_code=303)
-async def theme(cart: CartSession, preferences: PreferencesSession, data: Form) -> Redirect:
-    check_form(cart, data)
+async def theme(request: AnyRequest, cart: CartSession, preferences: PreferencesSession, data: Form) -> Redirect:
+    check_form(request, cart, data)
     if data["theme"] in ("light", "dark"):
         preferences.value.theme = data["theme"]
     return back()
 
 
 @post("/login", status_code=303)
-async def login(request: Request[Any, Any, Any], cart: CartSession, data: Form) -> Redirect:
-    check_form(cart, data)
+async def login(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
+    check_form(request, cart, data)
     if is_password(data["user"], data["password"]):
         cart.set_user(data["user"], lifetime=Lifetime.remember_me() if "remember" in data else None)
         cart.label = request.headers.get("user-agent", "")[:200]
@@ -65,15 +68,15 @@ async def login(request: Request[Any, Any, Any], cart: CartSession, data: Form) 
 
 
 @post("/logout", status_code=303)
-async def logout(cart: CartSession, data: Form) -> Redirect:
-    check_form(cart, data)
+async def logout(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
+    check_form(request, cart, data)
     cart.destroy()
     return back()
 
 
 @post("/logout-others", status_code=303)
-async def logout_others(cart: CartSession, data: Form) -> Redirect:
-    check_form(cart, data)
+async def logout_others(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
+    check_form(request, cart, data)
     count = await shop.delete_user_sessions(cart.require_user(), keep=cart)
     cart.flash(f"Logged out {count} others.")
     return back()

@@ -16,7 +16,7 @@ init_app(app, shop, prefs)
 async def session_of_form() -> tuple[Session[Cart], dict[str, str]]:
     session = await shop.get(request)
     form: dict[str, str] = (await request.form).to_dict()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # Quart does not say what a form holds
-    if is_forged(session, form.get("csrf", "")):
+    if is_forged(session, form.get("csrf", ""), request.headers.get("Sec-Fetch-Site")):
         abort(403)
     return session, form
 

@@ -200,17 +200,19 @@ async def test_a_forged_form_of_the_same_site_is_refused(shop: Shop, browser: Si
     assert "empty" in page
 
 
-async def test_a_form_on_another_site_carries_no_cookie(shop: Shop, browser: Site) -> None:
-    """SameSite=Lax: a page elsewhere cannot log anybody out, but a link from there finds them logged in."""
+@pytest.mark.parametrize("path", ["logout", "cart"])
+async def test_a_form_on_another_site_changes_nothing(shop: Shop, browser: Site, path: str) -> None:
+    """SameSite=Lax and Sec-Fetch-Site: a page elsewhere cannot log anybody out, nor put a new session over theirs."""
     home = await browser.tab(shop.at("shop.test"))
     await home.submit(LOGIN, user="ann", password="tea", remember="on")
     cookies = await browser.cookies()
     elsewhere = await browser.tab(shop.at("evil.test"))
-    forged = f"{shop.at('shop.test')}logout"
+    forged = f"{shop.at('shop.test')}{path}"
     page = await elsewhere.leave(f"document.forms[0].action = '{forged}'; document.forms[0].submit()")
     assert await elsewhere.run("location.hostname") == "shop.test"
-    assert "Hello, ann" in page  # where the answer to the form leads is a link like any other
+    assert page == "this form is not ours"
     assert await browser.cookies() == cookies
+    assert "Hello, ann" in await home.go(shop.at("shop.test"))
 
 
 async def test_two_tabs_that_fill_one_cart_at_once_both_keep_their_item(shop: Shop, browser: Site) -> None:

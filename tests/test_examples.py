@@ -59,6 +59,9 @@ async def test_a_visit_to_the_shop(shop: Any) -> None:
     async with Browser(shop) as laptop:
         assert "empty" in (await laptop.get("/")).text
         assert list(laptop.cookies) == []
+        cross_site = {"sec-fetch-site": "cross-site"}
+        assert (await laptop.post("/cart", data={"product": "tea"}, headers=cross_site)).status == 403
+        assert list(laptop.cookies) == []
         page = await submit(laptop, "/cart", product="tea")
         assert "1 x tea" in page
         assert "In your cart." in page

@@ -70,8 +70,15 @@ def is_password(user: str, password: str) -> bool:
     return compare_digest(given, right) and user in _PASSWORDS
 
 
-def is_forged(session: Session[Cart], token: str) -> bool:
-    """Whether a form of somebody who is logged in came from elsewhere. (For the others SameSite=Lax does.)"""
+def is_forged(session: Session[Cart], token: str, fetch_site: str | None) -> bool:
+    """Whether a form came from elsewhere.
+
+    With a user the token tells. Without one the browser does (`Sec-Fetch-Site`): SameSite=Lax keeps the cookie away
+    from another site's form, and the answer, a session for somebody new, would take the place of that cookie.
+    """
+    if fetch_site not in (None, "same-origin", "none"):
+        return True
+
     return session.is_authenticated and not session.check_csrf(token)
 
 

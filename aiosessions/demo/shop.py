@@ -35,7 +35,7 @@ def make_app(
         session = await shop.get(request)
         async with request.form() as form:
             given = {name: value for name, value in form.items() if isinstance(value, str)}
-        if is_forged(session, given.get("csrf", "")):
+        if is_forged(session, given.get("csrf", ""), request.headers.get("sec-fetch-site")):
             return PlainTextResponse("this form is not ours", status_code=403)
 
         match request.url.path:
