@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.storers.redis_fixtures"]
+
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
 TRIO = pytest.param("trio", id="trio")

@@ -8,9 +8,8 @@ from tests.conftest import ASYNCIO
 from tests.drills.backends import backend
 from tests.servers_memcached import memcached_server
 from tests.servers_sql import postgres_server
-from tests.storers.redis_fixtures import valkey_server
 
-__all__ = ["anyio_backend", "backend", "full", "memcached_server", "postgres_server", "valkey_server"]
+__all__ = ["anyio_backend", "backend", "full", "memcached_server", "postgres_server"]
 
 
 @pytest.fixture(scope="module", params=[ASYNCIO])

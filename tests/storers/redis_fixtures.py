@@ -1,4 +1,4 @@
-"""Valkey for tests: a module that says `pytest_plugins = ["tests.storers.redis_fixtures"]` may ask for these."""
+"""Valkey for tests: a plugin that `tests/conftest.py` loads."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -28,7 +28,6 @@ from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy
 from tests.servers import ValkeyServer, valkey
 
-pytest_plugins = ["tests.storers.redis_fixtures"]
 pytestmark = pytest.mark.anyio
 
 

@@ -22,7 +22,6 @@ from tests.proxy import Proxy, Tally
 from tests.servers import NoServerError, ValkeyServer, until, valkey_cluster
 from tests.storers.load import Load
 
-pytest_plugins = ["tests.storers.redis_fixtures"]
 pytestmark = pytest.mark.anyio
 
 

@@ -28,7 +28,6 @@ from tests.servers import ValkeyServer, until, valkey, valkey_sentinel
 from tests.storers.load import Load
 from tests.storers.redis_racer import ROUNDS
 
-pytest_plugins = ["tests.storers.redis_fixtures"]
 pytestmark = pytest.mark.anyio
 
 SHORT = timedelta(seconds=0.3)
