@@ -131,22 +131,18 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if self._is_failed:
             return  # the answer has been given; frameworks may try to give theirs
-        if self._is_started:
-            await self._send(message)
-        elif message["type"] in _HEADERS_LEAVE:
-            await self._start(message)
-        elif message["type"] == "websocket.close":
+        if not self._is_started and message["type"] in _HEADERS_LEAVE:
+            self._is_started = True
+            if self._sessions:
+                await self._start(message)
+                return
+            self._sessions.exchange.is_started = True
+        elif not self._is_started and message["type"] == "websocket.close":
             await self._deny(message)
-        else:
-            await self._send(message)
+            return
+        await self._send(message)
 
     async def _start(self, message: Message) -> None:
-        self._is_started = True
-        if not self._sessions:
-            self._sessions.exchange.is_started = True
-            await self._send(message)
-            return
-
         headers = list(message.get("headers", ()))
         try:
             await self._sessions.save(message.get("status", 101))
