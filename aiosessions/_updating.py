@@ -44,7 +44,9 @@ class UpdatingOverseer(WritingOverseer[T]):
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None], deadline: float) -> None:
         key = self._key(session.name, session.handle)
+        base: Record | None = None  # what an earlier try was to be written over, and that try
         tried: Record | None = None
+        doubt: StorerError | None = None  # whether it was written is not known
         attempt = 0
         while True:
             stored = await self._catch_up(session, key, attempt)
@@ -57,6 +59,9 @@ class UpdatingOverseer(WritingOverseer[T]):
                 self._adopt(session, value, stored.value)
                 self._report("saved", session.name, session.handle, stored.owner)
                 return
+            if doubt is not None and base is not None and not was_applied(base, session):
+                raise doubt  # others have written so often since that nobody can tell
+            doubt = None
             if attempt and anyio.current_time() >= deadline:
                 break
 
@@ -67,8 +72,13 @@ class UpdatingOverseer(WritingOverseer[T]):
                 return
 
             self._codec.check(value, data)
-            tried, meta = self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
-            if await self._replace_surely(key, tried, stored.version):
+            base, (tried, meta) = stored, self._updated(session, stored, self._merger.carry_unknown(stored.value, data))
+            try:
+                is_done = await self._storer.replace(key, tried, version=base.version)
+            except StorerError as error:
+                doubt = error
+                is_done = await self._storer.replace(key, tried, version=base.version)  # the version proves if it was
+            if is_done:
                 session._record, session._meta, session._seen_at = tried, meta, tried.seen_at
                 self._adopt(session, value, data)
                 self._report("saved", session.name, session.handle, stored.owner)
@@ -93,13 +103,6 @@ class UpdatingOverseer(WritingOverseer[T]):
         record = Record(value, encode_meta(meta), stored.owner, stored.created_at, now, expires_at, new_version())
         self._check_size(session, record)
         return record, meta
-
-    async def _replace_surely(self, key: str, record: Record, version: int) -> bool:
-        """Replace; after an unknown outcome ask once more: the version proves whether it was applied."""
-        try:
-            return await self._storer.replace(key, record, version=version)
-        except StorerError:
-            return await self._storer.replace(key, record, version=version)
 
     def _adopt(self, session: Session[T], value: T, data: bytes) -> None:
         """Take the stored value; what was pending in the session's own is merged onto it."""

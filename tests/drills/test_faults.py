@@ -308,3 +308,30 @@ async def test_a_write_is_known_under_those_of_others(updates: bool, others: int
     async with visitor.visit() as visit:
         items = (await here.get(visit.request)).value.items
     assert sorted(items) == ["first", *(f"other{number}" for number in range(others)), "ours"]
+
+
+async def test_an_update_that_cannot_know_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S13, F3: when others have written too often since the answer got lost, it is not made twice: StorerError."""
+    monkeypatch.setattr("aiosessions._meta._REMEMBERED", 2)
+    storer, visitor = OverwrittenStorer(), Visitor()
+    here, elsewhere = StorageOverseer(Cart, storer), StorageOverseer(Cart, storer)
+
+    async def add(store: StorageOverseer[Cart], item: str) -> None:
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            session.value.items.append(item)
+            await store.save(session, visit.response)
+
+    async def add_many_and_fail() -> None:
+        for number in range(5):
+            await add(elsewhere, f"other{number}")
+        raise StorerError("the connection is gone") from ConnectionResetError()
+
+    await add(here, "first")
+    async with visitor.visit() as visit:
+        session = await here.get(visit.request)
+        storer.meanwhile = add_many_and_fail
+        with pytest.raises(StorerError):
+            await here.update(session, lambda cart: cart.items.append("ours"))
+    async with visitor.visit() as visit:
+        assert (await here.get(visit.request)).value.items.count("ours") == 1
