@@ -39,7 +39,7 @@ class Goal:
         limit, reached = (f"{number:.0f}" if whole else f"{number:.2f}" for number in (self.limit, self.reached))
         verdict = "" if self.is_met else "   <- missed"
         what = f"{self.what}: goal {self.bound} {limit}{self.unit}{' ' + self.of if self.of else ''}"
-        return f"  {what:<88} {reached}{self.unit}{verdict}"
+        return f"  {what:<94} {reached}{self.unit}{verdict}"
 
 
 @dataclass(frozen=True)
