@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from aiosessions import Openable, Storer
@@ -82,29 +81,26 @@ async def opened(url: str) -> AsyncIterator[Storer]:
 
 
 @pytest.fixture(params=BACKENDS)
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Each backend in turn; a server that is not there is a skip, or with --require-servers a failure."""
     name: str = request.param
     unique = uuid.uuid4().hex[:12]
     match name:
         case "memory":
-            yield Backend(name, None, lambda _: "memory:")
+            return Backend(name, None, lambda _: "memory:")
         case "disk":
-            yield Backend(name, None, lambda _: f"disk:{tmp_path / 'sessions'}")
+            return Backend(name, None, lambda _: f"disk:{tmp_path / 'sessions'}")
         case "valkey":
             valkey: ValkeyServer = request.getfixturevalue("valkey_server")
-            yield Backend(name, (valkey.host, valkey.port), lambda port: f"redis://127.0.0.1:{port}?prefix={unique}:")
+            return Backend(name, (valkey.host, valkey.port), lambda port: f"redis://127.0.0.1:{port}?prefix={unique}:")
         case "memcached":
             memcached: MemcachedServer = request.getfixturevalue("memcached_server")
             address = ("127.0.0.1", memcached.port)
-            yield Backend(name, address, lambda port: f"memcached://127.0.0.1:{port}?prefix={unique}:")
+            return Backend(name, address, lambda port: f"memcached://127.0.0.1:{port}?prefix={unique}:")
         case _:
             postgres: PostgresServer = request.getfixturevalue("postgres_server")
 
             def url(port: int) -> str:
                 return f"{postgres.url.replace(f':{postgres.port}/', f':{port}/')}&table=t{unique}&max_size=5"
 
-            yield Backend(name, ("127.0.0.1", postgres.port), url)
-            connection = await asyncpg.connect(postgres.url)
-            await connection.execute(f"DROP TABLE IF EXISTS t{unique}")
-            await connection.close()
+            return Backend(name, ("127.0.0.1", postgres.port), url)
