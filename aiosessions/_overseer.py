@@ -2,6 +2,7 @@
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -35,7 +36,7 @@ _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
-class Overseer(Generic[T]):
+class Overseer(ABC, Generic[T]):
     """The part of a Store that does not care where the state is."""
 
     def __init__(
@@ -256,9 +257,10 @@ class Overseer(Generic[T]):
 
     # what the sessions of a request ask (see Saver)
 
+    @abstractmethod
     def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
         """Encode and check; the outcome waits in the session until `commit`."""
-        raise NotImplementedError
+        ...
 
     async def commit(self, session: Session[T], *, can_tell: bool = True) -> None:
         """Carry out what was prepared; two saves of one session take turns."""
@@ -302,11 +304,11 @@ class Overseer(Generic[T]):
 
     # for the two of them
 
-    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]: ...
 
-    async def _commit(self, session: Session[T]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _commit(self, session: Session[T]) -> None: ...
 
     @staticmethod
     def _settle(session: Session[T], draft: Draft) -> None:

@@ -62,10 +62,10 @@ class _Request:
 
 class _Response:
     def __init__(self) -> None:
-        self.headers = _Headers()
+        self.headers = ResponseHeaders()
 
 
-class _Headers:
+class ResponseHeaders:
     """As much of a framework's headers as a store needs."""
 
     def __init__(self) -> None:

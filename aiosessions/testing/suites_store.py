@@ -9,7 +9,7 @@
 state is with the client say `is_client_held = True`; those among them that can revoke, `revokes = True`.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -34,33 +34,12 @@ from aiosessions._errors import (
 )
 from aiosessions._lifetime import Lifetime
 from aiosessions._session import Session
+from aiosessions.testing.sign_in import ResponseHeaders
 from aiosessions.testing.suites_storer import MovableClock
 
 __all__ = ["MakeStore", "StoreSuite", "Visitor"]
 
 MakeStore = Callable[..., Any]  # Any: stores of the types that the tests choose
-
-
-class _Headers:
-    """A response's headers, in the manner of Starlette and werkzeug."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def getlist(self, name: str) -> list[str]:
-        return [value for key, value in self.lines if key.lower() == name.lower()]
-
-    def add(self, name: str, value: str) -> None:
-        self.lines.append((name, value))
-
-    def __contains__(self, name: str) -> bool:
-        return bool(self.getlist(name))
-
-    def __delitem__(self, name: str) -> None:
-        self.lines = [line for line in self.lines if line[0].lower() != name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self.lines))
 
 
 class _Message(NamedTuple):
@@ -75,7 +54,7 @@ class Visit:
 
     def __init__(self, lines: list[tuple[bytes, bytes]]) -> None:
         self.request: _Message = _Message(dict(lines), {"type": "http", "scheme": "https", "headers": lines})
-        self.response: _Message = _Message(_Headers(), {})
+        self.response: _Message = _Message(ResponseHeaders(), {})
 
     @property
     def sent(self) -> list[str]:
