@@ -1,14 +1,15 @@
 """One against another, hundreds of times on every backend: who has logged out stays out, who logged in stays in."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
 import pytest
 
 from aiosessions import ConflictError, Listable, NoSessionError, StorageOverseer, UserIndexed
-from aiosessions.testing.suites_store import Visitor
+from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import collected
 from tests.drills.backends import BACKENDS, Backend, opened
 
@@ -50,22 +51,29 @@ async def dawdle(chance: random.Random) -> None:
         await anyio.sleep(chance.random() / 500)
 
 
-async def write(store: Overseer, visitor: Visitor, chance: random.Random, *, updates: bool) -> None:
-    """A request with the cookie of now; it adds to a session, and begins none."""
-    async with visitor.visit() as visit:
-        await dawdle(chance)
-        session = await store.get(visit.request)
-        await dawdle(chance)
-        if session.is_new:
-            return
-        try:
-            if updates:
-                await store.update(session, lambda cart: cart.items.append("late"))
-            else:
-                session.value.items.append("late")
-            await store.save(session, visit.response)
-        except (ConflictError, NoSessionError):
-            pass  # it was told so
+@asynccontextmanager
+async def visit_with(tokens: Visitor, visitor: Visitor) -> AsyncGenerator[Visit]:
+    """A request that left with these tokens; the visitor keeps what its answer says."""
+    async with tokens.copy().visit() as visit:
+        yield visit
+        visitor.keep(visit)
+
+
+async def write(store: Overseer, visit: Visit, chance: random.Random, *, updates: bool, begins: bool) -> None:
+    """A handler that adds to the session, and may or may not begin one."""
+    await dawdle(chance)
+    session = await store.get(visit.request)
+    await dawdle(chance)
+    if session.is_new and not begins:
+        return
+    try:
+        if updates:
+            await store.update(session, lambda cart: cart.items.append("late"))
+        else:
+            session.value.items.append("late")
+        await store.save(session, visit.response)
+    except (ConflictError, NoSessionError):
+        pass  # it was told so
 
 
 async def begin(store: Overseer, user: str | None) -> Visitor:
@@ -85,7 +93,7 @@ async def log_out(store: Overseer, chance: random.Random, user: str) -> None:
     before = visitor.copy()
 
     async def leave() -> None:
-        async with visitor.visit() as visit:
+        async with visit_with(before, visitor) as visit:
             await dawdle(chance)
             session = await store.get(visit.request)
             await dawdle(chance)
@@ -97,9 +105,13 @@ async def log_out(store: Overseer, chance: random.Random, user: str) -> None:
             else:
                 await store.destroy(session, visit.response)
 
+    async def stay() -> None:
+        async with visit_with(before, visitor) as visit:
+            await write(store, visit, chance, updates=chance.random() < 0.5, begins=False)
+
     async with anyio.create_task_group() as group:
         group.start_soon(leave)
-        group.start_soon(lambda: write(store, visitor, chance, updates=chance.random() < 0.5))
+        group.start_soon(stay)
     for tokens in (before, visitor):
         async with tokens.visit() as visit:
             assert (await store.get(visit.request)).is_new, f"{user} is back"
@@ -119,31 +131,42 @@ async def log_in(store: Overseer, chance: random.Random, user: str) -> None:
     visitor = await begin(store, None)
     before = visitor.copy()
 
-    async def enter() -> None:
-        async with visitor.visit() as visit:
-            await dawdle(chance)
-            session = await store.get(visit.request)
-            session.set_user(user)
-            await dawdle(chance)
-            await store.save(session, visit.response)
+    async def enter(visit: Visit) -> None:
+        await dawdle(chance)
+        session = await store.get(visit.request)
+        session.set_user(user)
+        session.value.items.append("login")
+        await dawdle(chance)
+        await store.save(session, visit.response)
 
-    async def read() -> None:
-        async with visitor.visit() as visit:
-            await dawdle(chance)
-            session = await store.get(visit.request)
-            await dawdle(chance)
-            session.flashes()
-            await store.save(session, visit.response)
+    async def read(visit: Visit) -> None:
+        await dawdle(chance)
+        session = await store.get(visit.request)
+        await dawdle(chance)
+        session.flashes()
+        await store.save(session, visit.response)
 
+    async def save(visit: Visit) -> None:
+        await write(store, visit, chance, updates=False, begins=True)
+
+    async def update(visit: Visit) -> None:
+        await write(store, visit, chance, updates=True, begins=True)
+
+    async def ask(handler: Callable[[Visit], Awaitable[None]]) -> None:
+        async with visit_with(before, visitor) as visit:
+            await handler(visit)
+
+    handlers = [enter, read, read, save, update]
+    chance.shuffle(handlers)
     async with anyio.create_task_group() as group:
-        for each in (read, enter, read):
-            group.start_soon(each)
-        for updates in (False, True):
-            group.start_soon(lambda updates=updates: write(store, visitor, chance, updates=updates))  # type: ignore[misc]  # bound per turn
+        for handler in handlers:
+            group.start_soon(ask, handler)
     async with visitor.visit() as visit:
         session = await store.get(visit.request)
         assert session.user_id == user, f"a slow answer has logged {user} out"
-        assert "first" in session.value.items
+        items = session.value.items
+        assert items[0] == "first"
+        assert items[-1] == "login", f"somebody with the cookie from before {user} logged in has written: {items}"
     async with before.visit() as visit:
         assert (await store.get(visit.request)).is_new, f"the cookie from before {user} logged in still opens"
 
