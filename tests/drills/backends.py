@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,14 @@ class Backend:
     make_url: Callable[[int], str]
 
     @property
+    def port(self) -> int:
+        """The server's; 0: there is none."""
+        return self.address[1] if self.address else 0
+
+    @property
     def url(self) -> str:
         """Straight to the server."""
-        return self.make_url(self.address[1] if self.address else 0)
+        return self.make_url(self.port)
 
 
 class LossyProxy(Proxy):
@@ -70,7 +75,7 @@ class LossyProxy(Proxy):
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Storer]:
+async def opened(url: str) -> AsyncGenerator[Storer]:
     """The storer of a URL, until the end of the block."""
     storer = storer_from_url(url)
     async with AsyncExitStack() as stack:

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,14 +21,14 @@ __all__ = ["Cart", "serving"]
 
 @dataclass
 class Cart:
-    items: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list[int])
 
 
 class _Uvicorn(uvicorn.Server):
     """Leaves the signal handlers to pytest."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 

@@ -26,7 +26,7 @@ class Count:
     """A total, and what each task has given to it."""
 
     total: int = 0
-    parts: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass

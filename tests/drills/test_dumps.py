@@ -34,15 +34,15 @@ _SECRET = 32
 
 @dataclass
 class Cart:
-    items: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list[str])
 
 
 @dataclass
 class Issued:
     """Every token that clients were given, and the digests of those that open a session now."""
 
-    tokens: set[str] = field(default_factory=set)
-    digests: set[bytes] = field(default_factory=set)
+    tokens: set[str] = field(default_factory=set[str])
+    digests: set[bytes] = field(default_factory=set[bytes])
 
 
 async def visits(store: StorageOverseer[Cart], clock: MovableClock, issued: Issued) -> Visitor:

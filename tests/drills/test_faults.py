@@ -36,7 +36,7 @@ COOKIE = "__Host-app"
 
 @dataclass
 class Cart:
-    items: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list[str])
 
 
 class FaultyStorer(MemoryStorer):
@@ -147,11 +147,15 @@ class Visit:
 
     async def _act(self, session: Session[Cart]) -> None:
         item = f"item{self.number}"
+
+        def add(cart: Cart) -> None:
+            cart.items.append(item)
+
         match self.action:
             case "add":
                 session.value.items.append(item)
             case "update":
-                await self.store.update(session, lambda cart: cart.items.append(item))
+                await self.store.update(session, add)
             case "flash":
                 session.flash("hello")
             case "take":
@@ -244,13 +248,15 @@ class Visit:
         return Seen(session.is_new, frozenset(session.value.items), session.user_id)
 
 
+def held_by_the_client(storer: FaultyStorer, **options: Any) -> CookieOverseer[Cart]:  # Any: of many types
+    return CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=storer, **options)
+
+
 STORES: dict[str, Callable[..., Any]] = {  # Any: overseers of both kinds
     "storage": partial(StorageOverseer, Cart),
     "rotating": partial(StorageOverseer, Cart, lifetime=Lifetime(rotate=timedelta(minutes=30))),
-    "cookie": lambda storer, **options: CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=storer, **options),
-    "replay": lambda storer, **options: CookieOverseer(
-        Cart, AESGCMSealer(new_key()), revocations=storer, replay_protection=True, **options
-    ),
+    "cookie": held_by_the_client,
+    "replay": partial(held_by_the_client, replay_protection=True),
 }
 
 

@@ -20,7 +20,7 @@ _AT_ONCE = 10
 
 @dataclass
 class Cart:
-    items: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list[str])
 
 
 Overseer = StorageOverseer[Cart]

@@ -6,7 +6,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from redis.asyncio import Redis
 
 from aiosessions import Cleanable, Listable, Record, StorerError, UserIndexed
 from aiosessions._urls import storer_from_url
@@ -24,6 +25,8 @@ from tests.drills.backends import BACKENDS, Backend
 from tests.proxy import Proxy
 
 T = TypeVar("T")
+After = Callable[[Record | None], Record | None]
+Fits = Callable[[Record | None], bool]
 
 KEYS = st.sampled_from(["a", "b", "a/b"])
 OWNERS = st.sampled_from([None, "ann", "bob"])
@@ -44,6 +47,8 @@ class World:
         self.storer: Any = None  # Any: what it is capable of is found out
         self.now = START
         self.postgres: Any = None  # Any: asyncpg's connection
+        self.redis: Any = None  # Any: redis-py has no types for what is used here
+        self.prefix = self.backend.url.partition("prefix=")[2]
 
     def run(self, steps: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(steps)
@@ -59,6 +64,8 @@ class World:
         if hasattr(self.storer, "open"):
             await self.storer.open()
             self.stack.push_async_callback(self.storer.aclose)
+        if self.backend.name == "valkey":
+            self.redis = await self.stack.enter_async_context(Redis(port=self.backend.port))
         if self.backend.name == "postgres":
             self.postgres = await asyncpg.connect(self.backend.url.partition("?")[0] + "?sslmode=disable")
             self.stack.push_async_callback(self.postgres.close)
@@ -71,9 +78,13 @@ class World:
         return self.now
 
     async def pass_time(self, seconds: float) -> None:
-        """Move the clock; where the server keeps it, move all that is stored back."""
+        """Move the clock; where the server has one of its own, move what is stored back."""
         if self.postgres is None:
             self.now += seconds
+            for key in await self.redis.keys(f"{self.prefix}*") if self.redis else ():
+                left = await self.redis.pttl(key)
+                if left > 0:
+                    await self.redis.pexpire(key, left - round(seconds * 1000))
             return
         found = re.search(r"table=(\w+)", self.backend.url)
         assert found is not None
@@ -250,7 +261,7 @@ class Machine(RuleBasedStateMachine):
     def _owner(self, record: Record | None) -> str | None:
         return None if record is None or record.owner is None else record.owner.removeprefix(self.prefix)
 
-    def _outcome(self, name: str, answer: bool | None, after: Any, is_yes: Any) -> None:  # Any: functions of a record
+    def _outcome(self, name: str, answer: bool | None, after: After, is_yes: Fits) -> None:
         before = self._alive(name)
         if answer is None:
             self.model.possible[name] = before + [after(found) for found in before]
@@ -280,7 +291,7 @@ def _equal(one: Record | None, other: Record | None) -> bool:
 
 
 @contextmanager
-def opened_world(backend: Backend) -> Iterator[World]:
+def opened_world(backend: Backend) -> Generator[World]:
     world = World(backend)
     with world.runner:
         world.run(world.open())
