@@ -55,8 +55,8 @@ class CookieOverseer(Overseer[T]):
         namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
         revocations: a durable storer that remembers what has ended, at one read per `get`: with it a logout, a rotation
             and `delete_user_sessions` hold for every copy of a token. A backend that fails is a StorerError.
-        replay_protection: a token is followed by one other: a copy that is older than the last two is refused, and one
-            that is not the newest cannot write. Needs *revocations*, and another round trip.
+        replay_protection: each token is followed by a next: a copy that is older than the last two is refused. Needs
+            *revocations*, and another round trip.
         max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.
         on_event: called with every Event, in the request.
         clock: unix seconds.
@@ -284,7 +284,9 @@ class CookieOverseer(Overseer[T]):
         if not sealed.draft.is_changed and not marks.is_write:
             return None
 
-        self._report("conflict", session.name, session.handle, sealed.record.owner, reason="not the newest token")
+        self._report(
+            "conflict", session.name, session.handle, sealed.record.owner, reason="not one of the last two tokens"
+        )
         raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
 
     async def _deny(self, doomed: Doomed, name: str, *, ends: bool = True) -> None:

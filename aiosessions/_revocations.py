@@ -118,12 +118,19 @@ class Revocations:
         return ledger.generation
 
     async def advance(self, session_id: str, generation: int, until: float) -> bool:
-        """Compare and set: the token of *generation* is followed by the next; False if it was followed already."""
+        """Compare and set: the token of *generation* may be followed by the next.
+
+        It may be so more than once: an answer that got lost must not lock its client out. False once the next has been
+        followed itself.
+        """
         key = self._generation_key(session_id)
         ledger, record = await self._read(key)
-        if ledger.generation != generation:
-            return False
-        return await self._write(key, msgspec.structs.replace(ledger, generation=generation + 1), until, record)
+        if ledger.generation == generation:
+            followed = msgspec.structs.replace(ledger, generation=generation + 1)
+            if await self._write(key, followed, until, record):
+                return True
+            ledger, _ = await self._read(key)
+        return ledger.generation == generation + 1
 
     def _key(self, session_id: str, user_id: str | None) -> str:
         # "~" begins no session's name: these keys are no session's

@@ -114,8 +114,6 @@ class Visit:
         open_items: what may be there.
         user: who was confirmed to be logged in.
         is_stored: whether there was confirmed to be a session.
-        is_followed: whether the ledger may know of a newer token, which got lost: with replay protection ours reads,
-            and does not write before the next login.
         dead: tokens that must open nothing any more.
     """
 
@@ -136,7 +134,6 @@ class Visit:
         self.open_items: set[str] = set()
         self.user: str | None = None
         self.is_stored = False
-        self.is_followed = False
         self.dead: set[str] = set()
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -181,8 +178,7 @@ class Visit:
             before, failed = self.token, self.storer.has_failed
             status = await self._request()
             if failed or not self.storer.has_failed:
-                works = status == 200 or (status == 409 and self.is_followed)
-                assert works, f"{self.about}: the next request does not work"
+                assert status == 200, f"{self.about}: the next request does not work"
             await self._check(before, is_done=status == 200)
 
     @property
@@ -198,8 +194,6 @@ class Visit:
         seen = await self.look(self.token)
         if self.token not in ("", before):
             assert not seen.is_new, f"{self.about}: the cookie names a record that was not written"
-        if not is_done and self.storer.kind not in NOT_DONE:
-            self.is_followed = getattr(self.store, "_replay_protection", False)
         if is_done:
             self._do(before)
         elif self.action not in self.IDENTITY:
@@ -230,7 +224,6 @@ class Visit:
             self.dead.add(before)
         if self.action == "log in":
             self.user = "ann"
-            self.is_followed = False
         if self.action == "log out":
             self._start_anew()
 
