@@ -157,9 +157,11 @@ class Overseer(ABC, Generic[T]):
         return is_changed or bool(session._doomed) or bool(session._marks and session._marks.is_write)
 
     def _is_changed(self, session: Session[T], data: bytes) -> bool:
-        if data == session._base and self._codec.is_json and b"null" in data:
+        if data != session._base and not self._codec.unchanged(session._base, session.value, data):
+            return True
+        if b"null" in data and self._codec.is_json:
             self._codec.check(session.value, data)  # JSON writes NaN as it writes None
-        return data != session._base and not self._codec.unchanged(session._base, session.value, data)
+        return False
 
     # what handlers use (see Store)
 

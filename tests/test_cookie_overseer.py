@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from aiosessions import (
     AESGCMSealer,
@@ -266,3 +268,27 @@ async def test_a_foreign_token_with_times_that_no_clock_says_is_a_new_session(
     async with Visitor({"__Host-app": token}).visit() as visit:
         session = await store.get(visit.request)
     assert (session.is_new, session.user_id, session.value.count) == (True, None, 0)
+
+
+async def test_who_has_public_keys_only_reads_and_cannot_write() -> None:
+    """A service that only verifies: UnsupportedError before the answer, and nothing is cleared."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = private.public_key().public_bytes(encoding, form).decode()
+    secret = private.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    clock, visitor = MovableClock(), Visitor()
+
+    def store(key: str) -> CookieOverseer[Cart]:
+        sealer = JWTSealer(key, algorithm="ES256", issuer="shop", audience="app")
+        return CookieOverseer(Cart, sealer, clock=clock.now)
+
+    await do(store(secret), visitor, count)
+    async with visitor.visit() as visit:
+        reader = store(public)
+        session = await reader.get(visit.request)
+        assert session.value.count == 1
+        await reader.save(session, visit.response)
+        session.value.count = 2
+        with pytest.raises(UnsupportedError):
+            await reader.save(session, visit.response)
+        assert visit.sent == []

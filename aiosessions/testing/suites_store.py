@@ -437,7 +437,7 @@ class StoreSuite:
                 await store.save(session, visit.response)
             session.value = {}
 
-    def test_a_type_that_cannot_work_is_refused_at_construction(self, make_store: MakeStore) -> None:
+    async def test_a_type_that_cannot_work_is_refused_at_construction(self, make_store: MakeStore) -> None:
         """V9: ConfigError names the field or the fix."""
 
         @dataclass
