@@ -36,8 +36,8 @@ class AESGCMSealer:
     **Why XAES.** The nonce of plain AES-GCM has 96 bits. Drawn at random it may serve 2^32 messages per key (NIST SP
     800-38D §8.3), which a busy site sends in months, and one repetition gives the key of the authentication away.
     XAES-256-GCM (https://c2sp.org/XAES-256-GCM) takes 192 random bits: 2^80 messages. It costs two AES blocks and a key
-    schedule more: seal and open take about 4 and 5 µs for a session of eight keys, of which XAES takes 1.5 µs each
-    (Python 3.11, two shared cores; `nox -s bench` measures it on yours).
+    schedule more: sealing and opening a session of eight keys takes about 4 µs each, of which the whole cipher takes 2
+    (Python 3.11, two shared cores; `nox -s bench -- sealers` measures it on yours).
 
     Args:
         keys: one or several, newest first; see `Key`. The first active one seals, all open.

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [cookie|memory|redis|postgres|disk|tail ...]`: all parts, or those that are named."""
+"""`python -m tests.benchmarks [cookie|memory|redis|postgres|disk|tail|sealers ...]`: all parts, or those named."""
 
 import argparse
 import platform
@@ -8,6 +8,7 @@ from importlib.metadata import version
 import uvloop
 
 from tests.benchmarks import backends, in_process
+from tests.benchmarks.sealers import sealers
 from tests.servers import NoServerError
 
 _PARTS = {
@@ -17,6 +18,7 @@ _PARTS = {
     "postgres": backends.postgresql,
     "disk": backends.disk,
     "tail": in_process.tail,
+    "sealers": sealers,
 }
 _SHOWN = (
     "aiosessions uvloop msgspec cryptography starlette starsessions litestar aiohttp aiohttp-session redis hiredis "
