@@ -192,8 +192,7 @@ class CookieOverseer(Overseer[T]):
 
     # writing
 
-    def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
-        """Encode and check what the client will hold."""
+    def _prepare(self, session: Session[T], *, can_tell: bool) -> None:
         session._draft = None
         if session._is_inert:
             return

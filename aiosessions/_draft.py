@@ -33,6 +33,9 @@ class Draft(NamedTuple):
     is_touch: bool = False
     can_tell: bool = True
 
+    def __repr__(self) -> str:  # tracebacks may show local variables: no value
+        return f"Draft(is_changed={self.is_changed}, is_touch={self.is_touch})"
+
 
 def next_meta(
     meta: Meta, marks: Marks, *, lifetime: Lifetime, now: float, is_changed: bool, is_new: bool, lineage: bytes = b""

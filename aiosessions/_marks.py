@@ -67,6 +67,9 @@ class Outgoing(NamedTuple):
     max_age: int | None = None
     site_data: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:  # tracebacks may show local variables: no token
+        return f"Outgoing(is_token={self.token is not None})"
+
 
 class Keeper(Protocol[T]):
     """What a session asks of the store that opened it; answered without I/O."""

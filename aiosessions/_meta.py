@@ -90,6 +90,9 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     user_epoch: _Count = 0
     lineage: bytes = b""
 
+    def __repr__(self) -> str:  # tracebacks may show local variables: no flashes, no keys
+        return f"Meta(epoch={self.epoch})"
+
     def effective_lifetime(self, lifetime: Lifetime) -> Lifetime:
         """This session's own lifetime, or else the store's."""
         return lifetime if self.lifetime is None else unpack_lifetime(self.lifetime) or lifetime

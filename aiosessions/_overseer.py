@@ -14,7 +14,7 @@ from aiosessions._cleaner import hold, is_held, release
 from aiosessions._codecs import CheckedCodec, Codec, codec_for
 from aiosessions._cookies import default_transport
 from aiosessions._draft import Draft
-from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError
+from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError, SessionError
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
@@ -259,10 +259,18 @@ class Overseer(ABC, Generic[T]):
 
     # what the sessions of a request ask (see Saver)
 
-    @abstractmethod
     def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
         """Encode and check; the outcome waits in the session until `commit`."""
-        ...
+        try:
+            self._prepare(session, can_tell=can_tell)
+        except SessionError as error:
+            problem = error.with_traceback(None)  # the frames of the traceback hold the value and the token
+        else:
+            return
+        try:
+            raise problem
+        finally:
+            del problem
 
     async def commit(self, session: Session[T], *, can_tell: bool = True) -> None:
         """Carry out what was prepared; two saves of one session take turns."""
@@ -308,6 +316,9 @@ class Overseer(ABC, Generic[T]):
 
     @abstractmethod
     async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]: ...
+
+    @abstractmethod
+    def _prepare(self, session: Session[T], *, can_tell: bool) -> None: ...
 
     @abstractmethod
     async def _commit(self, session: Session[T]) -> None: ...

@@ -4,7 +4,7 @@ The docstrings are the contract; `aiosessions.testing.suites` holds every senten
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 __all__ = ["Cleanable", "Listable", "Openable", "Record", "Storer", "UserIndexed"]
@@ -26,8 +26,8 @@ class Record:
         version: 63 random bits, made anew for each write: equal means unchanged.
     """
 
-    value: bytes
-    meta: bytes
+    value: bytes = field(repr=False)  # tracebacks may show local variables
+    meta: bytes = field(repr=False)
     owner: str | None
     created_at: float
     seen_at: float

@@ -59,8 +59,7 @@ class WritingOverseer(Overseer[T]):
 
     # the first phase: no I/O
 
-    def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
-        """Encode and check what is to be written."""
+    def _prepare(self, session: Session[T], *, can_tell: bool) -> None:
         session._draft = None
         marks = session._marks or _NOTHING
         if session._is_inert and not marks.is_login:

@@ -9,6 +9,7 @@
 state is with the client say `is_client_held = True`; those among them that can revoke, `revokes = True`.
 """
 
+import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -400,6 +401,26 @@ class StoreSuite:
         for text in (repr(session), repr(store), str(session)):
             assert "geheim" not in text
             assert not any(token in text for token in visitor.tokens.values())
+
+    @pytest.mark.parametrize("how", ["too large", "does not fit", "cannot be encoded"])
+    async def test_no_traceback_shows_a_token_or_a_value(self, make_store: MakeStore, how: str) -> None:
+        """V8: also not one that shows the local variables of its frames."""
+        store = make_store(Shop)
+        visitor = await self.with_value(store, lambda shop: shop.tags.add("geheim"))
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            if how == "too large":
+                session.value.notes["geheim"] = "geheim" * 100_000
+            elif how == "does not fit":
+                session.value.count = cast("int", "geheim")
+            else:
+                session.value.notes["geheim"] = "geheim\ud800"
+            with pytest.raises((EncodeError, SessionTooLargeError)) as caught:
+                await store.save(session, visit.response)
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
+        shown = repr([frame.f_locals for frame in frames])
+        assert "geheim" not in shown
+        assert not any(token in shown for token in visitor.tokens.values())
 
     @pytest.mark.parametrize(
         ("name", "value"),
