@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         could not run.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_tokens_last(sys.argv[1:] if arguments is None else arguments))
     run: _Run | None = options.run
     if run is None:
         parser.print_help()
@@ -46,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"aiosessions {options.command}: {error}", file=sys.stderr)
         return 2
+
+
+def _tokens_last(arguments: Sequence[str]) -> list[str]:
+    """One token in 64 begins with "-", which argparse takes for an option; no option is as long as a token."""
+    tokens = [argument for argument in arguments if argument.startswith("-") and len(argument) > 40]
+    others = [argument for argument in arguments if argument not in tokens]
+    return [*others, "--", *tokens] if tokens else others
 
 
 def _parser() -> argparse.ArgumentParser:

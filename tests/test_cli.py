@@ -89,8 +89,10 @@ def test_a_table_name_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_reference_shows_its_handle_and_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("first", ["A", "-"])
+def test_a_reference_shows_its_handle_and_no_secret(first: str, capsys: pytest.CaptureFixture[str]) -> None:
     token = new_token()
+    token = token._replace(handle=first + token.handle[1:])
     assert main(["inspect", token.text()]) == 0
     said = capsys.readouterr().out
     assert token.handle in said
