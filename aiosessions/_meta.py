@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from aiosessions._lifetime import Lifetime, unpack_lifetime
-from aiosessions._storer import Record
+from aiosessions.storers.storer import Record
 
 __all__ = [
     "BLANK",

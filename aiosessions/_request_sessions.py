@@ -11,7 +11,7 @@ import anyio
 from aiosessions._errors import ConfigError, ConflictError, SessionError
 from aiosessions._events import logger
 from aiosessions._marks import Exchange
-from aiosessions._messages import ASGIRequest, RequestView, ResponseView
+from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
 
 __all__ = [

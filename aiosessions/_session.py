@@ -23,7 +23,7 @@ from aiosessions._marks import (
     check_user_id,
 )
 from aiosessions._meta import BLANK, Meta
-from aiosessions._storer import Record
+from aiosessions.storers.storer import Record
 
 __all__ = ["Session"]
 

@@ -12,11 +12,11 @@ from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._messages import RequestView, response_view
-from aiosessions._origins import Origins
+from aiosessions._request import RequestView, response_view
 from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
 from aiosessions.asgi import openable
+from aiosessions.origins import Origins
 
 __all__ = ["setup"]
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from aiosessions._errors import ConfigError, ConflictError, SessionError, StorerError
 from aiosessions._events import logger
-from aiosessions._messages import RawHeaders
-from aiosessions._origins import Origins
+from aiosessions._request import RawHeaders
 from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
+from aiosessions.origins import Origins
 
 __all__ = ["Connection", "SessionMiddleware", "openable"]
 

@@ -12,9 +12,9 @@ import pytest
 
 import aiosessions
 from aiosessions import AESGCMSealer, HMACSealer, JWTSealer, Sealer, _base64url
-from aiosessions._sealer import Claims
 from aiosessions._tokens import new_token
 from aiosessions.cli import main
+from aiosessions.sealers.sealer import Claims
 from tests.test_imports import FOREIGN, fresh
 
 KEYS = aiosessions.new_key()

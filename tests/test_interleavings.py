@@ -348,8 +348,8 @@ def never(_: float) -> "nullcontext[SimpleNamespace]":
 def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
     stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Lock=SteppedLock, move_on_after=never)
-    monkeypatch.setattr("aiosessions._writing.anyio", stepped)
-    monkeypatch.setattr("aiosessions._updating.anyio", stepped)
+    monkeypatch.setattr("aiosessions.overseers.race.anyio", stepped)
+    monkeypatch.setattr("aiosessions.overseers.updating.anyio", stepped)
 
 
 @pytest.mark.parametrize("on_conflict", ["merge", "raise"])

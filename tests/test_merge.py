@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosessions._codecs import CheckedCodec, Codec, JSONCodec, MessagePackCodec, PydanticCodec, codec_for
 from aiosessions._errors import ConfigError, ConflictError
-from aiosessions._merge import Merge, Merged, Merger
+from aiosessions.values.codecs import CheckedCodec, Codec, JSONCodec, MessagePackCodec, PydanticCodec, codec_for
+from aiosessions.values.merge import Merge, Merged, Merger
 
 G = TypeVar("G")
 

@@ -14,10 +14,10 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from aiosessions import ConfigError, MemoryStorer, StorageOverseer
-from aiosessions._origins import Origins
 from aiosessions.aiohttp import setup
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.litestar import SessionPlugin
+from aiosessions.origins import Origins
 from aiosessions.quart import init_app
 from aiosessions.testing import Browser, HandshakeDeniedError
 

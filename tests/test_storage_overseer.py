@@ -627,7 +627,7 @@ async def test_update_of_a_session_that_is_gone(house: House, end: str) -> None:
 
 async def test_an_update_that_never_wins_gives_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """DESIGN 6: bounded, then ConflictError."""
-    monkeypatch.setattr("aiosessions._updating.RACE_SECONDS", 0.05)
+    monkeypatch.setattr("aiosessions.overseers.updating.RACE_SECONDS", 0.05)
     visitor = await house.visitor()
 
     async def interfere() -> None:

@@ -12,11 +12,12 @@ from multidict import CIMultiDict
 from starlette.datastructures import MutableHeaders
 from werkzeug.datastructures import Headers
 
-from aiosessions import _cookies
-from aiosessions._cookies import CookieOptions, CookieTransport, default_transport
 from aiosessions._errors import ConfigError, EncodeError, SessionTooLargeError
-from aiosessions._messages import ASGIRequest, RawHeaders, ResponseView, response_view
-from aiosessions._transports import Carried, HeaderTransport, Transport, check_name
+from aiosessions._request import ASGIRequest, RawHeaders, ResponseView, response_view
+from aiosessions.transports import cookies
+from aiosessions.transports.cookies import CookieOptions, CookieTransport, default_transport
+from aiosessions.transports.headers import HeaderTransport
+from aiosessions.transports.transport import Carried, Transport, check_name
 
 TOKEN = "tOk3n_-" * 9
 ATTRIBUTES = "; Path=/; Secure; HttpOnly; SameSite=Lax"
@@ -188,7 +189,7 @@ class TestOptions:
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """ASVS 5 3.3.1: off unless asked for, said once, and explicit options win."""
-        _cookies._warn_debug.cache_clear()
+        cookies._warn_debug.cache_clear()
         monkeypatch.setenv("AIOSESSIONS_DEBUG", "1")
         assert default_transport().options == CookieOptions.debug()
         assert CookieTransport().options == CookieTransport.debug().options

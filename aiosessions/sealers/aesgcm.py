@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aiosessions import _base64url
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import BoundKeys, Claims, Key, KeyRing, Keys
+from aiosessions.sealers.keys import BoundKeys, Key, KeyRing, Keys
+from aiosessions.sealers.sealer import Claims
 
 __all__ = ["XAES256GCM", "AESGCMSealer"]
 

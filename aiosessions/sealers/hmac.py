@@ -8,8 +8,9 @@ import msgspec
 
 from aiosessions import _base64url
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import BoundKeys, Claims, Key, KeyRing, Keys
+from aiosessions.sealers.keys import BoundKeys, Key, KeyRing, Keys
 from aiosessions.sealers.payload import body_of, reference_of, value_of
+from aiosessions.sealers.sealer import Claims
 
 __all__ = ["HMACSealer"]
 

@@ -12,8 +12,9 @@ import msgspec
 
 from aiosessions import _base64url
 from aiosessions._errors import ConfigError, EncodeError, UnsupportedError
-from aiosessions._sealer import Claims, Key
+from aiosessions.sealers.keys import Key
 from aiosessions.sealers.payload import body_of, reference_of, value_of
+from aiosessions.sealers.sealer import Claims
 
 if TYPE_CHECKING:
     from aiosessions.sealers.jose import JoseRing

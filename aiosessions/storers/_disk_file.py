@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 from zlib import crc32
 
-from aiosessions._storer import Record
+from aiosessions.storers.storer import Record
 
 __all__ = ["HEAD_SIZE", "TIMES_OFFSET", "Stored", "had_expired", "pack", "pack_times", "parse"]
 

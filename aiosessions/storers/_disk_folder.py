@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import NamedTuple
 
-from aiosessions._storer import Record
 from aiosessions.storers._disk_file import HEAD_SIZE, TIMES_OFFSET, Stored, had_expired, pack, pack_times, parse
 from aiosessions.storers._disk_io import check_folder, contents, digest, digests, lock_file, opened, try_lock, write
+from aiosessions.storers.storer import Record
 
 __all__ = ["DOUBT", "SHARDS", "DiskFolder", "Doubt"]
 

@@ -4,7 +4,7 @@ import math
 import struct
 
 from aiosessions._errors import SessionTooLargeError
-from aiosessions._storer import Record
+from aiosessions.storers.storer import Record
 
 __all__ = ["StoredItem", "encode"]
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol, cast
 import anyio
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer_url import StorerURL, flag
 from aiosessions.storers._redis_scripts import Script
+from aiosessions.storers.url import StorerURL, flag
 
 try:
     from redis.asyncio import Redis, RedisCluster

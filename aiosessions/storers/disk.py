@@ -13,8 +13,8 @@ from typing import ParamSpec, TypeVar
 from aiofiles.os import wrap
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
 from aiosessions.storers._disk_folder import DOUBT, SHARDS, DiskFolder, Doubt
+from aiosessions.storers.storer import Record
 
 __all__ = ["DiskStorer"]
 

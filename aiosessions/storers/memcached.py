@@ -13,9 +13,9 @@ from typing import Protocol
 import anyio
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
-from aiosessions._storer_url import StorerURL, flag, seconds
 from aiosessions.storers._memcached_item import StoredItem, encode
+from aiosessions.storers.storer import Record
+from aiosessions.storers.url import StorerURL, flag, seconds
 
 try:
     import emcache

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import anyio.lowlevel
 
 from aiosessions._errors import ConfigError
-from aiosessions._storer import Record
+from aiosessions.storers.storer import Record
 
 __all__ = ["MemoryStorer"]
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 import anyio
 
 from aiosessions._errors import ConfigError, SessionError, StorerError
-from aiosessions._storer import Record
-from aiosessions._storer_url import StorerURL, flag, seconds
 from aiosessions.storers._jsonb import survives_jsonb
 from aiosessions.storers._postgres_schema import Found, Layout, Statements, schema_sql
+from aiosessions.storers.storer import Record
+from aiosessions.storers.url import StorerURL, flag, seconds
 
 try:
     import asyncpg

@@ -10,10 +10,10 @@ from hashlib import sha256
 import anyio
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
-from aiosessions._storer_url import StorerURL, seconds
 from aiosessions.storers._redis_scripts import DELETE, FORMAT, HEAD, HEAL, INDEX, TIME, TIMES, TOUCH, WRITE
 from aiosessions.storers._redis_server import URL_OPTIONS, Call, Client, RedisServer, client_from_url
+from aiosessions.storers.storer import Record
+from aiosessions.storers.url import StorerURL, seconds
 
 __all__ = ["RedisStorer"]
 

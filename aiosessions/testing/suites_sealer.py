@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from aiosessions import _sealer
 from aiosessions._errors import ConfigError, UnsupportedError
-from aiosessions._sealer import Claims, Sealer
+from aiosessions.sealers import keys as key_ring
+from aiosessions.sealers.sealer import Claims, Sealer
 
 __all__ = ["SealerSuite"]
 
@@ -92,7 +92,7 @@ class SealerSuite:
 
     def new_key(self) -> Any:  # Any: what this sealer takes as a key
         """A new key."""
-        return _sealer.new_key()
+        return key_ring.new_key()
 
     @pytest.fixture
     def key(self) -> Any:  # Any: what `new_key` makes

@@ -30,8 +30,8 @@ import anyio.lowlevel
 import pytest
 
 from aiosessions._errors import SessionTooLargeError
-from aiosessions._storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
 from aiosessions._tokens import new_version
+from aiosessions.storers.storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
 
 __all__ = [
     "CleanableSuite",

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from redis.asyncio import Redis
 
 from aiosessions import Cleanable, Listable, Record, StorerError, UserIndexed
-from aiosessions._urls import storer_from_url
+from aiosessions.storers.registry import storer_from_url
 from aiosessions.testing.suites_storer import collected
 from tests.drills.backends import BACKENDS, Backend
 from tests.proxy import Proxy

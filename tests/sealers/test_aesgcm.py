@@ -8,9 +8,10 @@ import pytest
 
 from aiosessions import _base64url
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import BoundKeys, Claims, KeyRing, new_key
 from aiosessions.sealers import aesgcm
 from aiosessions.sealers.aesgcm import XAES256GCM, AESGCMSealer
+from aiosessions.sealers.keys import BoundKeys, KeyRing, new_key
+from aiosessions.sealers.sealer import Claims
 from aiosessions.testing.suites_sealer import SealerSuite
 
 NOW = 1_800_000_000.0

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import pytest
 from joserfc import jwe, jwk
 
-from aiosessions._sealer import Claims
 from aiosessions.sealers.jose import _Header
 from aiosessions.sealers.jwt import JWTSealer
+from aiosessions.sealers.sealer import Claims
 from tests.sealers.jwt_keys import AUDIENCE, ISSUER, KINDS, NOW, PAIR, make, make_jwk, private, public
 
 SECRET = bytes(range(100, 132))

@@ -14,9 +14,10 @@ import pytest
 
 from aiosessions import _base64url
 from aiosessions._errors import ConfigError
-from aiosessions._sealer import Claims, Key, KeyRing, Keys, new_key
 from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
+from aiosessions.sealers.keys import Key, KeyRing, Keys, new_key
+from aiosessions.sealers.sealer import Claims
 
 NOW = 1_800_000_000.0
 CLAIMS = Claims(b"{}", False, "id", NOW, NOW + 60, "ann", b"meta")

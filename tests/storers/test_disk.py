@@ -20,11 +20,11 @@ import anyio
 import pytest
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers._disk_file import TIMES_OFFSET, pack
 from aiosessions.storers._disk_folder import DOUBT, DiskFolder
 from aiosessions.storers.disk import DiskStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     Clock,

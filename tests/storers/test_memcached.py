@@ -16,9 +16,9 @@ import emcache
 import pytest
 
 from aiosessions._errors import ConfigError, SessionTooLargeError, StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.memcached import MemcachedStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import MovableClock, OpenableSuite, StorerSuite, WaitingClock
 from tests import servers_memcached
 from tests.conftest import ASYNCIO, UVLOOP

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from aiosessions._errors import ConfigError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers._jsonb import survives_jsonb
 from aiosessions.storers.postgres import PostgresStorer, schema_sql
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     ListableSuite,

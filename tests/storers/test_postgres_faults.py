@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 
 from aiosessions._errors import StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.postgres import PostgresStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import collected
 from tests import servers_sql
 from tests.conftest import ASYNCIO, UVLOOP

@@ -13,9 +13,9 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.cluster import LoadBalancingStrategy
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     ListableSuite,
     OpenableSuite,

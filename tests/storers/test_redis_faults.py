@@ -18,9 +18,9 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Redis, Sentinel
 
 from aiosessions._errors import StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import collected
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy

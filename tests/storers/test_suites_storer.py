@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from aiosessions._errors import SessionTooLargeError
-from aiosessions._storer import Record
 from aiosessions.storers.memory import MemoryStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     ListableSuite,

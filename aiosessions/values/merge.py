@@ -13,11 +13,11 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from aiosessions._codecs import CheckedCodec
 from aiosessions._errors import ConflictError, DecodeError, EncodeError
-from aiosessions._fidelity import canonical, difference, step_to
-from aiosessions._inspection import name_of
-from aiosessions._merge_rules import Merge, Plan, plan_of
+from aiosessions.values.codecs import CheckedCodec
+from aiosessions.values.equality import canonical, difference, step_to
+from aiosessions.values.merge_rules import Merge, Plan, plan_of
+from aiosessions.values.value_type import name_of
 
 __all__ = ["Merge", "Merged", "Merger"]
 

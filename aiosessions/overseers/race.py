@@ -20,11 +20,11 @@ from aiosessions._errors import (
 )
 from aiosessions._marks import Marks, Outgoing
 from aiosessions._meta import BLANK, Meta, descended, encode_meta, is_ancestor, meta_of
-from aiosessions._overseer import Overseer
-from aiosessions._sealer import Claims
 from aiosessions._session import Session
-from aiosessions._storer import Record, Storer
 from aiosessions._tokens import Token, digest_of, new_token, new_version, parse_token
+from aiosessions.overseers.overseer import Overseer
+from aiosessions.sealers.sealer import Claims
+from aiosessions.storers.storer import Record, Storer
 
 __all__ = ["RACE_SECONDS", "WritingOverseer", "lineage", "was_applied"]
 

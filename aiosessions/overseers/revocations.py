@@ -13,8 +13,8 @@ import anyio
 import msgspec
 
 from aiosessions._errors import ConfigError, ConflictError, StorerError
-from aiosessions._storer import Record, Storer
 from aiosessions._tokens import new_version
+from aiosessions.storers.storer import Record, Storer
 
 __all__ = ["Ledger", "Revocations"]
 

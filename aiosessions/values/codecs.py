@@ -12,8 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import msgspec
 
 from aiosessions._errors import DecodeError, EncodeError
-from aiosessions._fidelity import difference, is_plain, parts, step_to
-from aiosessions._inspection import decoder_for, is_literal, is_untyped, name_of
+from aiosessions.values.equality import difference, is_plain, parts, step_to
+from aiosessions.values.value_type import decoder_for, is_literal, is_untyped, name_of
 
 __all__ = ["CheckedCodec", "Codec", "JSONCodec", "MessagePackCodec", "PydanticCodec", "codec_for", "is_pydantic"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from aiosessions._errors import ConfigError
-from aiosessions._storer import Storer
-from aiosessions._storer_url import StorerURL, flag
+from aiosessions.storers.storer import Storer
+from aiosessions.storers.url import StorerURL, flag
 
 __all__ = ["storer_from_url"]
 

@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from aiosessions import _base64url
-from aiosessions._sealer import Claims
 from aiosessions._tokens import parse_token
+from aiosessions.sealers.sealer import Claims
 
 __all__ = ["TokenReport", "claims_rows", "read"]
 

@@ -7,7 +7,6 @@ from hmac import compare_digest
 from typing import Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from aiosessions._codecs import Codec
 from aiosessions._draft import SHORT
 from aiosessions._errors import (
     ConfigError,
@@ -20,15 +19,16 @@ from aiosessions._errors import (
 from aiosessions._events import Event, logger
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._marks import Doomed, Exchange
-from aiosessions._messages import RawHeaders
 from aiosessions._meta import Meta, meta_of
-from aiosessions._sealer import Claims, Sealer
+from aiosessions._request import RawHeaders
 from aiosessions._session import Session
 from aiosessions._store import SessionInfo
-from aiosessions._storer import Record, Storer, UserIndexed
 from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
-from aiosessions._transports import Carried, Transport
-from aiosessions._updating import UpdatingOverseer
+from aiosessions.overseers.updating import UpdatingOverseer
+from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.storers.storer import Record, Storer, UserIndexed
+from aiosessions.transports.transport import Carried, Transport
+from aiosessions.values.codecs import Codec
 
 __all__ = ["StorageOverseer"]
 

@@ -9,11 +9,11 @@ from aiosessions._draft import next_meta
 from aiosessions._errors import ConflictError, NoSessionError, StorerError
 from aiosessions._marks import Marks
 from aiosessions._meta import Meta, encode_meta
-from aiosessions._overseer import changed
 from aiosessions._session import Session
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
-from aiosessions._writing import RACE_SECONDS, WritingOverseer, lineage, was_applied
+from aiosessions.overseers.overseer import changed
+from aiosessions.overseers.race import RACE_SECONDS, WritingOverseer, lineage, was_applied
+from aiosessions.storers.storer import Record
 
 __all__ = ["UpdatingOverseer"]
 

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._lifetime import MAX_AGE_LIMIT
-from aiosessions._messages import RequestView, ResponseView
-from aiosessions._transports import SECURE_SCHEMES, Carried, check_token, forbid_caching, merge_list
+from aiosessions._request import RequestView, ResponseView
+from aiosessions.transports.transport import SECURE_SCHEMES, Carried, check_token, forbid_caching, merge_list
 
 __all__ = ["CookieOptions", "CookieTransport", "default_transport"]
 

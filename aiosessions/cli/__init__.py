@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from aiosessions._errors import ConfigError
 
 if TYPE_CHECKING:
-    from aiosessions._sealer import Sealer
-    from aiosessions._token_report import TokenReport
+    from aiosessions.cli.token_report import TokenReport
+    from aiosessions.sealers.sealer import Sealer
 
 __all__ = ["main"]
 
@@ -105,7 +105,7 @@ def _new_key(_: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from aiosessions._token_report import claims_rows, read
+    from aiosessions.cli.token_report import claims_rows, read
 
     given: str = options.token
     token = (sys.stdin.read() if given == "-" else given).strip()

@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from aiosessions._codecs import Codec
 from aiosessions._draft import Draft, next_meta
 from aiosessions._errors import (
     ConfigError,
@@ -20,15 +19,16 @@ from aiosessions._errors import (
 from aiosessions._events import Event, EventKind, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._marks import Doomed, Exchange, Marks, Outgoing
-from aiosessions._messages import RawHeaders
 from aiosessions._meta import Meta, decode_meta, encode_meta, is_time
-from aiosessions._overseer import Overseer, changed
-from aiosessions._revocations import Revocations
-from aiosessions._sealer import Claims, Sealer
+from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._storer import Record, Storer
 from aiosessions._tokens import new_handle
-from aiosessions._transports import Carried, Transport
+from aiosessions.overseers.overseer import Overseer, changed
+from aiosessions.overseers.revocations import Revocations
+from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.storers.storer import Record, Storer
+from aiosessions.transports.transport import Carried, Transport
+from aiosessions.values.codecs import Codec
 
 __all__ = ["CookieOverseer"]
 

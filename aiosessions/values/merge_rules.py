@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aiosessions._codecs import is_pydantic
 from aiosessions._errors import ConfigError
+from aiosessions.values.codecs import is_pydantic
 
 __all__ = ["Merge", "Plan", "plan_of"]
 

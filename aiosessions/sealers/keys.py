@@ -1,4 +1,4 @@
-"""Makes claims safe to hand to the client, and the keys that do it."""
+"""The keys of a sealer: what they are made of, and the ring they stand in."""
 
 import hashlib
 import hmac
@@ -7,16 +7,15 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
 from aiosessions import _base64url
 from aiosessions._errors import ConfigError
 
-__all__ = ["BoundKeys", "Claims", "Key", "KeyRing", "Keys", "Sealer", "new_key", "read_keys"]
+__all__ = ["BoundKeys", "Key", "KeyRing", "Keys", "new_key", "read_keys"]
 
 _LEAST = 32  # bytes: 256 bits
 _DISTINCT = 8  # different byte values in a key; 32 random bytes have about 30, and fewer than 20 never
@@ -24,52 +23,6 @@ _NAMES = 256  # how many names a sealer keeps derived keys for; an application h
 _NEW = "make one with `python -m aiosessions new-key`"
 _PEM_START = "-----BEGIN "
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?-----END [A-Z0-9 ]+-----", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a token says. Times are unix seconds, UTC. Its `repr` shows neither the body nor the meta.
-
-    Args:
-        body: the codec's bytes, or the 64-character reference of a StorageOverseer.
-        is_reference: which of the two; `sid` or `session` in a JWT.
-        session_id: constant over re-issue: what a revocation names.
-        issued_at: when it was sealed.
-        expires_at: when it stops being valid; None: never.
-        user_id: the user bound to the session.
-        meta: the library's own compartment; opaque to a sealer.
-    """
-
-    body: bytes = field(repr=False)
-    is_reference: bool
-    session_id: str
-    issued_at: float
-    expires_at: float | None
-    user_id: str | None
-    meta: bytes = field(repr=False)
-
-
-class Sealer(Protocol):
-    """Encrypts, signs, or writes a JWT.
-
-    *name* is what the token is bound to: the session's name, after `namespace:` where the store has one.
-
-    A sealer with an attribute `reseal` that is true and a method `is_current(token) -> bool` has its tokens under an
-    old key replaced when they are read; the others' are replaced at the session's next write.
-    """
-
-    @property
-    def needs_json(self) -> bool:
-        """Whether the body must be a JSON document (a JWT's must)."""
-        ...
-
-    def seal(self, claims: Claims, *, name: str) -> str:
-        """The token: characters that may stand in a cookie and a header (RFC 6265 cookie-octet)."""
-        ...
-
-    def open(self, token: str, *, name: str, now: float) -> Claims | None:
-        """The claims; None for a token that is forged, expired, or of another name. Raises nothing."""
-        ...
 
 
 def new_key() -> str:

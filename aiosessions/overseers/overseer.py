@@ -10,23 +10,23 @@ from typing import Generic, Self, TypeVar, cast, get_origin
 
 import anyio
 
-from aiosessions._cleaner import hold, is_held, release
-from aiosessions._codecs import CheckedCodec, Codec, codec_for
-from aiosessions._cookies import default_transport
 from aiosessions._draft import Draft
 from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError, SessionError
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
 from aiosessions._marks import Doomed, Exchange, Outgoing
-from aiosessions._merge import Merger
-from aiosessions._messages import ResponseView, response_view
+from aiosessions._request import ResponseView, response_view
 from aiosessions._request_sessions import Loading, incoming
-from aiosessions._sealer import Sealer
 from aiosessions._session import Session
 from aiosessions._store import Request, Response
-from aiosessions._storer import Openable, Storer
-from aiosessions._transports import Carried, Transport, check_name
+from aiosessions.sealers.sealer import Sealer
+from aiosessions.storers.holding import hold, is_held, release
+from aiosessions.storers.storer import Openable, Storer
+from aiosessions.transports.cookies import default_transport
+from aiosessions.transports.transport import Carried, Transport, check_name
+from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
+from aiosessions.values.merge import Merger
 
 __all__ = ["Overseer", "changed"]
 

@@ -1,0 +1,102 @@
+"""The count of who holds a storer open: the first opens it and starts its cleaner, the last closes it."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from aiosessions.storers.cleaner import Cleaner
+from aiosessions.storers.storer import Cleanable, Openable, Storer
+
+__all__ = ["hold", "is_held", "release"]
+
+
+@dataclass(eq=False)
+class _Holding:
+    """One storer that is open in this event loop, and for how many."""
+
+    storer: Storer
+    holders: int = 0
+    cleaner: Cleaner | None = None
+    settled: anyio.Event = field(default_factory=anyio.Event)  # set once it is open, failed to open, or is closed
+    error: BaseException | None = None
+
+
+_holdings: RunVar[dict[int, _Holding]] = RunVar("aiosessions.holdings")  # by id: storers need not be hashable
+
+
+async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
+    """Count one more holder of *storer* in this event loop; the first one opens it.
+
+    The first that gives *clean_every* starts its one cleaner, if there is something to clean.
+
+    Raises:
+        SessionError: what the storer's `open` raised, to all that waited for it; nothing is held then.
+    """
+    holdings = _current_holdings()
+    while (holding := holdings.get(id(storer))) is not None and not holding.holders:
+        await holding.settled.wait()
+        if holding.error is not None:
+            raise holding.error
+
+    if holding is None:
+        holding = await _open(holdings, storer)
+    else:
+        holding.holders += 1
+    if holding.cleaner is None and clean_every is not None and isinstance(storer, Cleanable):
+        holding.cleaner = Cleaner(storer, every=clean_every)
+        await holding.cleaner.start()
+
+
+async def release(storer: Storer) -> None:
+    """Count one holder less; the last one stops the cleaner, waits for it, and closes the storer."""
+    holdings = _current_holdings()
+    holding = holdings.get(id(storer))
+    if holding is None or not holding.holders:
+        return
+
+    holding.holders -= 1
+    if holding.holders:
+        return
+
+    holding.settled = anyio.Event()
+    try:
+        with anyio.CancelScope(shield=True):  # half closed is neither open nor closed
+            if holding.cleaner is not None:
+                await holding.cleaner.stop()
+            if isinstance(storer, Openable):
+                await storer.aclose()
+    finally:
+        del holdings[id(storer)]
+        holding.settled.set()
+
+
+def is_held(storer: Storer) -> bool:
+    """Whether somebody holds *storer* open in this event loop."""
+    holding = _current_holdings().get(id(storer))
+    return holding is not None and holding.holders > 0
+
+
+async def _open(holdings: dict[int, _Holding], storer: Storer) -> _Holding:
+    holding = holdings[id(storer)] = _Holding(storer)
+    try:
+        if isinstance(storer, Openable):
+            await storer.open()
+        holding.holders = 1
+    except Exception as error:
+        holding.error = error
+        raise
+    finally:
+        if not holding.holders:  # failed, or cancelled: then the next who waits tries it
+            del holdings[id(storer)]
+        holding.settled.set()
+    return holding
+
+
+def _current_holdings() -> dict[int, _Holding]:
+    holdings = _holdings.get(None)
+    if holdings is None:
+        holdings = dict[int, _Holding]()
+        _holdings.set(holdings)
+    return holdings

@@ -1,0 +1,113 @@
+"""Tokens in a header of their own, for clients without cookies."""
+
+import re
+
+from aiosessions._errors import ConfigError, SessionTooLargeError
+from aiosessions._request import RequestView, ResponseView
+from aiosessions.transports.transport import SECURE_SCHEMES, Carried, check_token, forbid_caching, merge_list
+
+__all__ = ["HeaderTransport"]
+
+_HEADER_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
+_HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+
+# Headers with a meaning of their own, which a prefix and a session name must not spell together.
+_TAKEN = frozenset(
+    (
+        "access-control-allow-credentials",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "cache-control",
+        "clear-site-data",
+        "content-encoding",
+        "content-length",
+        "content-security-policy",
+        "content-type",
+        "set-cookie",
+        "strict-transport-security",
+        "transfer-encoding",
+    )
+)
+
+_HEADER_LIMIT = 16_384
+
+
+class HeaderTransport:
+    """Carries each session in a header of its own: `Session-App` for "app". The value `-` ends the session.
+
+    For clients without cookies: native apps, other services. Session names consist of lower-case letters, digits and
+    hyphens here, since header names know no case. The lifetime of a header is the client's affair.
+
+    Args:
+        prefix: what the header's name begins with.
+        expose: name the header in `Access-Control-Expose-Headers`, so that a script of another origin may read it.
+
+    Raises:
+        ConfigError: the prefix cannot begin a header's name.
+    """
+
+    __slots__ = ("_expose", "_prefix")
+
+    def __init__(self, prefix: str = "Session-", *, expose: bool = True) -> None:
+        if not _HEADER_TOKEN.fullmatch(str(prefix)):
+            raise ConfigError(f"prefix={prefix!r} cannot begin a header's name: use letters, digits and hyphens")
+        self._prefix = prefix
+        self._expose = expose
+
+    def __repr__(self) -> str:
+        return f"HeaderTransport(prefix={self._prefix!r}, expose={self._expose})"
+
+    def check(self, name: str) -> None:
+        """Raises ConfigError for a session name that makes no header name."""
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(f"name={name!r}: in a header use lower-case letters, digits and hyphens only")
+        if self._header(name).lower() in _TAKEN:
+            raise ConfigError(f"name={name!r}: {self._header(name)!r} has a meaning of its own: choose another prefix")
+
+    def read(self, request: RequestView, name: str) -> Carried:
+        """See `Transport.read`."""
+        header = self._header(name).lower()
+        where = f"header {header}"
+        is_secure = request.scheme in SECURE_SCHEMES
+        values = request.header(header)
+        if not values:
+            return Carried(where, is_secure=is_secure)
+        if len(values) > 1:
+            return Carried(where, present=True, duplicate=True, is_secure=is_secure)
+
+        token = values[0].strip(" \t")
+        usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
+        return Carried(where, token if usable else None, present=True, is_secure=is_secure)
+
+    def write(
+        self,
+        response: ResponseView,
+        name: str,
+        token: str,
+        carried: Carried,  # noqa: ARG002 -- a cookie needs it
+        max_age: int | None,  # noqa: ARG002 -- a cookie needs it
+    ) -> None:
+        """See `Transport.write`. A token may have 16 384 bytes here; *max_age* means nothing to a header."""
+        check_token(token, name)
+        if len(token) > _HEADER_LIMIT:
+            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT)
+        self._send(response, name, token)
+
+    def clear(self, response: ResponseView, name: str, carried: Carried) -> None:  # noqa: ARG002 -- a cookie needs it
+        """See `Transport.clear`."""
+        self._send(response, name, "-")
+
+    def vary(self, response: ResponseView, name: str) -> None:
+        """See `Transport.vary`."""
+        merge_list(response, "Vary", self._header(name), unless="*")
+
+    def _send(self, response: ResponseView, name: str, value: str) -> None:
+        header = self._header(name)
+        response.replace(header, [value])
+        if self._expose:
+            # "*" does not cover requests with credentials, so the name stands beside it.
+            merge_list(response, "Access-Control-Expose-Headers", header)
+        forbid_caching(response)
+
+    def _header(self, name: str) -> str:
+        return self._prefix + name.title()
