@@ -14,7 +14,7 @@ from werkzeug.datastructures import Headers
 
 from aiosessions._errors import ConfigError, EncodeError, SessionTooLargeError
 from aiosessions._request import ASGIRequest, RawHeaders, ResponseView, response_view
-from aiosessions.transports import cookies
+from aiosessions.transports import cookies as cookie_rules
 from aiosessions.transports.cookies import CookieOptions, CookieTransport, default_transport
 from aiosessions.transports.headers import HeaderTransport
 from aiosessions.transports.transport import Carried, Transport, check_name
@@ -189,7 +189,7 @@ class TestOptions:
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """ASVS 5 3.3.1: off unless asked for, said once, and explicit options win."""
-        cookies._warn_debug.cache_clear()
+        cookie_rules._warn_debug.cache_clear()
         monkeypatch.setenv("AIOSESSIONS_DEBUG", "1")
         assert default_transport().options == CookieOptions.debug()
         assert CookieTransport().options == CookieTransport.debug().options
