@@ -1,6 +1,7 @@
 """What can go wrong, one class per thing a caller may want to tell apart."""
 
 __all__ = [
+    "STRIPPED",
     "ConfigError",
     "ConflictError",
     "DecodeError",
@@ -102,3 +103,29 @@ class UnsavedSessionWarning(ResourceWarning):
 
 def _too_large(name: str, size: int, limit: int) -> SessionTooLargeError:
     return SessionTooLargeError(name, size=size, limit=limit)
+
+
+class _Stripped:
+    """Around everything that calls storers, sealers and codecs: what leaves here shows no token and no value.
+
+    Error trackers upload the local variables of every frame of a traceback, causes and contexts included: those of a
+    driver hold what was sent, those of a sealer the token. Their messages stay.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, SessionError):
+            return
+
+        waiting: list[BaseException | None] = [error]
+        while waiting:
+            each = waiting.pop()
+            if each is not None and each.__traceback__ is not None:
+                each.__traceback__ = None
+                waiting += [each.__cause__, each.__context__]
+
+
+STRIPPED = _Stripped()

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 __all__ = ["Event", "EventKind", "Reporter", "logger"]
 
@@ -23,6 +24,7 @@ EventKind = Literal[
     "rejected",
     "token_superseded",
     "token_reused",
+    "unreadable",
     "store_failed",
 ]
 
@@ -34,12 +36,12 @@ _LEVELS: dict[EventKind, int] = {
     "dropped": logging.INFO,
     "conflict": logging.WARNING,
     "token_reused": logging.WARNING,
+    "unreadable": logging.WARNING,
     "store_failed": logging.ERROR,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One fact about one session; never holds a token or a value.
 
     Args:
@@ -48,7 +50,7 @@ class Event:
         handle: its public reference, or "" where none is known.
         user_id: the user bound to it.
         reason: why, in a word or two: `unknown`, `wrong secret`, `malformed`, ...
-        fields: the fields a merge had to decide.
+        fields: those that a merge had to decide, or the one that no longer fits.
     """
 
     kind: EventKind

@@ -3,20 +3,22 @@
 Adapters know this file and `Store`, and nothing else of the core.
 """
 
+from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any, Protocol
 
 import anyio
 
-from aiosessions._errors import ConfigError, ConflictError, SessionError
+from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._marks import Exchange
+from aiosessions._place import Place
+from aiosessions._reply import Reply
 from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
+from aiosessions._turn import Turn
 
 __all__ = [
     "SCOPE_KEY",
-    "Loading",
     "RequestSessions",
     "Saver",
     "error_status",
@@ -26,90 +28,71 @@ __all__ = [
 ]
 
 SCOPE_KEY = "aiosessions"
+_ENDING_SECONDS = 5.0
+"""How long a cancelled request may take to carry out what was destroyed."""
 
 
 class Saver(Protocol):
     """What saving a request's sessions asks of the store that opened each."""
 
-    def prepare(self, session: Session[Any], *, can_tell: bool = True) -> None:
-        """Encode and check; write nothing. Unless it *can_tell* the client, there can be no new token."""
+    def plan(self, session: Session[Any], *, can_tell: bool) -> Any:  # Any: the store's own Plan, or None
+        """What a save has to do, encoded and checked; None: nothing. Without *can_tell* there can be no new token."""
         ...
 
-    async def commit(self, session: Session[Any]) -> None:
-        """Write what `prepare` found to be written."""
+    async def carry_out(self, plan: Any) -> None:  # Any: what `plan` gave
+        """Do it."""
         ...
 
-    def discard(self, session: Session[Any]) -> None:
-        """Forget every change but a destroy."""
+    async def end(self, session: Session[Any]) -> None:
+        """End what was destroyed, and nothing else."""
         ...
-
-    def deliver(self, session: Session[Any], response: ResponseView) -> None:
-        """Tell the client."""
-        ...
-
-    def vary(self, name: str, response: ResponseView) -> None:
-        """The response depends on the session's token."""
-        ...
-
-
-class Loading:
-    """Stands where a session will: a second `get` waits for the first."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None  # made by the first who waits: most loads have no audience
-
-    async def wait(self) -> None:
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
-
-    def done(self) -> None:
-        if self._event is not None:
-            self._event.set()
 
 
 class RequestSessions:
-    """Every session that was looked for during one request, by store and name.
+    """Every session that was looked for during one request, by its place.
 
     Refers to sessions; no session refers to it: a cycle per request would cost a collection per request.
+
+    Args:
+        scheme: of the request.
     """
 
-    __slots__ = ("_claims", "_found", "exchange", "has_conflict")
+    __slots__ = ("_claims", "_found", "has_conflict", "reply")
 
-    def __init__(self) -> None:
-        self.exchange = Exchange()
+    def __init__(self, scheme: str = "https") -> None:
+        self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
-        self._found: dict[tuple[Saver, str], Session[Any] | Loading] = {}
-        self._claims: dict[str, Saver] = {}
+        self._found: dict[Place, Session[Any] | Turn] = {}
+        self._claims: dict[str, Place] = {}
 
-    def find(self, store: Saver, name: str) -> Session[Any] | Loading | None:
-        """What this request has for the name."""
-        return self._found.get((store, name))
+    def find(self, place: Place) -> Session[Any] | Turn | None:
+        """What this request has for a place; a Turn stands where a session is being loaded."""
+        return self._found.get(place)
 
-    def put(self, store: Saver, name: str, entry: Session[Any] | Loading) -> None:
+    def put(self, place: Place, entry: Session[Any] | Turn) -> None:
         """From now on `find` gives *entry*."""
-        self._found[(store, name)] = entry
+        self._found[place] = entry
 
-    def forget(self, store: Saver, name: str) -> None:
+    def forget(self, place: Place) -> None:
         """A load failed: the next `get` tries again."""
-        del self._found[(store, name)]
+        del self._found[place]
 
-    def claim(self, where: str, store: Saver) -> None:
-        """Reserve a cookie's or header's name for one store.
+    def claim(self, where: str, place: Place) -> None:
+        """Reserve a cookie's or header's name for one place.
 
         Raises:
             ConfigError: another store uses it in this request.
         """
-        if self._claims.setdefault(where, store) is not store:
+        if self._claims.setdefault(where, place) is not place:
             raise ConfigError(f"two stores use the {where}: give one of them another name=")
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def _sessions(self) -> list[tuple[Saver, Session[Any]]]:
-        return [(store, entry) for (store, _), entry in self._found.items() if isinstance(entry, Session)]
+    def _sessions(self) -> Iterator[tuple[Saver, Session[Any]]]:
+        for place, entry in list(self._found.items()):
+            if isinstance(entry, Session):
+                yield place.keeper, entry
 
     async def save(self, status: int) -> None:
         """Save before a response of this status: below 500 everything, else what was destroyed.
@@ -121,39 +104,47 @@ class RequestSessions:
                 `deliver` tells the client of the sessions that were written.
         """
         if status >= 500 or self.has_conflict:
-            await self._abandon()
+            await self.abandon()
             return
 
-        can_tell = not self.exchange.is_started
+        can_tell = not self.reply.is_started
         try:
-            opened = self._sessions()
-            for store, session in opened:
-                store.prepare(session, can_tell=can_tell)
-            for store, session in opened:
-                await store.commit(session)
+            with STRIPPED:
+                plans = [(store, store.plan(session, can_tell=can_tell)) for store, session in self._sessions()]
+                for store, plan in plans:
+                    if plan is not None:
+                        await store.carry_out(plan)
         except SessionError:
-            await self._abandon()
+            await self.abandon()
             raise
 
-    async def _abandon(self) -> None:
+    async def abandon(self) -> None:
+        """Forget every change but what was destroyed; that is carried out also while the request is cancelled.
+
+        Time-limited: a backend that hangs must not keep a cancelled request.
+        """
         for store, session in self._sessions():
-            store.discard(session)
+            session._abandon()
+            if not session._is_ending:
+                continue
             try:
-                await store.commit(session)
-            except SessionError:  # the answer is an error already, and the other sessions want their turn
-                logger.exception("session %s could not be destroyed", session.name)
+                with STRIPPED, anyio.fail_after(_ENDING_SECONDS, shield=True):
+                    await store.end(session)
+            except (SessionError, TimeoutError):  # the answer is an error already, and the others want their turn
+                logger.exception("session %s may not be destroyed: the backend failed", session.name)
 
     def deliver(self, response: ResponseView) -> None:
         """Put the tokens and `Vary` on the response whose headers leave now."""
-        for (store, name), entry in self._found.items():
-            if isinstance(entry, Session):
-                store.deliver(entry, response)
-            store.vary(name, response)
-        self.exchange.is_started = True
+        reply = self.reply
+        if reply.has_word():
+            reply.write_on(response)
+        for place in self._found:
+            place.transport.vary(response, place.name)
+        reply.is_started = True
 
     def must_tell(self) -> bool:
         """Whether a response has to carry something, whatever its status."""
-        return any(session._outgoing is not None or session._doomed for _, session in self._sessions())
+        return self.reply.has_word() or any(session._is_ending for _, session in self._sessions())
 
 
 def error_status(error: SessionError) -> int:
@@ -165,7 +156,7 @@ def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework h
     """The sessions on an ASGI scope, put there by whoever comes first."""
     sessions = scope.get(SCOPE_KEY)
     if sessions is None:
-        sessions = scope[SCOPE_KEY] = RequestSessions()
+        sessions = scope[SCOPE_KEY] = RequestSessions(scope.get("scheme", "http"))
     found: RequestSessions = sessions
     return found
 

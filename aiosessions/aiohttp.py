@@ -106,10 +106,10 @@ async def _save(
     """Write before aiohttp prepares what the handler returned or raised: here an error still becomes an answer."""
     saving = _saving(request)
     sessions = saving.sessions
-    if sessions.exchange.is_managed:  # by an outer application
+    if sessions.reply.is_managed:  # by an outer application
         return await handler(request)
 
-    sessions.exchange.is_managed = True
+    sessions.reply.is_managed = True
     try:
         response = await handler(request)
     except web.HTTPException as answer:
@@ -117,7 +117,7 @@ async def _save(
         if error is None:
             raise
     except Exception as raised:
-        if sessions.exchange.is_started:
+        if sessions.reply.is_started:
             raise
         error = await _saved(saving, 500)
         if not isinstance(raised, SessionError) or (saving.unsent is None and not isinstance(raised, ConflictError)):
@@ -133,7 +133,7 @@ async def _save(
 
 
 async def _saved(saving: _Saving, status: int) -> SessionError | None:
-    if saving.sessions.exchange.is_started:
+    if saving.sessions.reply.is_started:
         return None
 
     saving.is_saved = True
@@ -150,7 +150,7 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     Except within the handler: for a response that it prepares itself (streams, websockets) sessions are saved here.
     """
     saving = request.get(_SAVING)
-    if saving is None or saving.sessions.exchange.is_started:
+    if saving is None or saving.sessions.reply.is_started:
         return
 
     if not saving.is_saved:

@@ -80,11 +80,11 @@ class SessionMiddleware:
                 return
 
         sessions = sessions_of_request(scope)
-        if sessions.exchange.is_managed:
+        if sessions.reply.is_managed:
             await self._run(scope, receive, send)
             return
 
-        sessions.exchange.is_managed = True
+        sessions.reply.is_managed = True
         answer = _Answer(sessions, send, scope)
         try:
             await self._run(scope, receive, answer)
@@ -136,7 +136,7 @@ class _Answer:
             if self._sessions:
                 await self._start(message)
                 return
-            self._sessions.exchange.is_started = True
+            self._sessions.reply.is_started = True
         elif not self._is_started and message["type"] == "websocket.close":
             await self._deny(message)
             return
@@ -157,7 +157,7 @@ class _Answer:
     async def _deny(self, message: Message) -> None:
         """A handshake refused without a response: where the server can send one, it carries the tokens."""
         self._is_started = True
-        self._sessions.exchange.is_started = not self._can_respond
+        self._sessions.reply.is_started = not self._can_respond
         try:
             await self._sessions.save(403)
         except SessionError as error:

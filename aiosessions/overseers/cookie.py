@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from aiosessions._draft import Draft, next_meta
+from aiosessions._ending import Ending
 from aiosessions._errors import (
+    STRIPPED,
     ConfigError,
     ConflictError,
     DecodeError,
@@ -16,24 +17,24 @@ from aiosessions._errors import (
     StorerError,
     UnsupportedError,
 )
-from aiosessions._events import Event, EventKind, logger
+from aiosessions._events import Event
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
-from aiosessions._marks import Doomed, Exchange, Marks, Outgoing
-from aiosessions._meta import Meta, decode_meta, encode_meta, is_time
+from aiosessions._place import Place
+from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
+from aiosessions._state import Meta, State, Wishes, advance, is_time
 from aiosessions._tokens import new_handle
-from aiosessions.overseers.overseer import Overseer, changed
+from aiosessions.overseers.overseer import Overseer, Plan
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.sealers.sealer import Claims, Sealer
-from aiosessions.storers.storer import Record, Storer
+from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.codecs import Codec
 
 __all__ = ["CookieOverseer"]
 
 T = TypeVar("T")
-_NOTHING = Marks()
 _SURE_TO_FIT = 400
 """A token of more characters is tried on a scratch response first: every transport carries this many."""
 
@@ -82,6 +83,7 @@ class CookieOverseer(Overseer[T]):
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._revocations: Revocations | None = None
         if not hasattr(sealer, "seal"):
             raise ConfigError(f"sealer={type(sealer).__name__} is no Sealer: give AESGCMSealer(keys)")
         if codec is not None and sealer.needs_json and not codec.is_json:
@@ -103,73 +105,93 @@ class CookieOverseer(Overseer[T]):
             clock=clock,
         )
         self._seals = sealer
-        self._revocations: Revocations | None = None
-        self._must_end = self._must_end or revocations is not None
         self._replay_protection = replay_protection
         if revocations is not None:
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
         elif replay_protection:
             raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
-        self._check_ends(self.lifetime)
+        self.check_lifetime(self.lifetime)
+
+    def check_lifetime(self, lifetime: Lifetime) -> None:
+        """See `Keeper.check_lifetime`."""
+        if lifetime.rotate is not None:
+            raise ConfigError(
+                "lifetime: rotate= is for sessions that a storer keeps; what the client holds is sealed anew with each "
+                "write: leave it out"
+            )
+        if lifetime.absolute is None and (self._revocations is not None or getattr(self._sealer, "needs_expiry", False)):
+            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
 
     # reading
 
-    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
-        if carried.token is None:
-            if carried.present:
-                self._report("rejected", name, reason="duplicate" if carried.duplicate else "malformed")
-            return self._blank(carried, name, exchange)
+    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
+        state = self._opened(place, carried)
+        if state is None:
+            return self._blank(place, carried, reply)
 
         now = self.now()
-        claims = self._seals.open(carried.token, name=self._bound(name), now=now)
-        meta = None if claims is None else _meta_of(claims)
-        if claims is None or claims.is_reference or meta is None:
-            self._report("rejected", name, reason="not sealed by us")
-            return self._blank(carried, name, exchange)
-
-        lifetime = meta.effective_lifetime(self.lifetime)
-        deadline = lifetime.deadline(meta.seen_at, meta.ends_at)
+        lifetime = state.meta.effective_lifetime(self.lifetime)
+        deadline = lifetime.deadline(state.seen_at, state.meta.ends_at)
         if deadline is not None and now >= deadline:
-            self._report("expired", name, claims.session_id, claims.user_id)
-            return self._blank(carried, name, exchange)
-
-        if not await self._is_current(claims, meta, name):
-            return self._blank(carried, name, exchange)
+            self._report("expired", place.name, state.handle, state.owner)
+            return self._blank(place, carried, reply)
+        if self._revocations is not None and not await self._is_current(self._revocations, place, state):
+            return self._blank(place, carried, reply)
 
         try:
-            value = self._codec.decode(claims.body)
+            value = self._codec.decode(state.value)
         except DecodeError as error:
-            logger.warning("session %s %s cannot be read: %s", name, claims.session_id, error)
-            return self._blank(carried, name, exchange)
+            self._unreadable(place, state.handle, state.owner, error)
+            return self._blank(place, carried, reply, ended=(Ending(state),))
 
-        record = Record(claims.body, claims.meta, claims.user_id, meta.created_at, meta.seen_at, deadline, 0)
-        session = self._session_type(self, name, carried, exchange, value, claims.body, claims.session_id, record, meta)
-        is_stale = getattr(self._seals, "reseal", False) and not self._is_under_current_key(carried.token)
-        if is_stale or (touch and now - meta.seen_at >= lifetime.touch_window()):
+        session = self._session_type(place, carried, reply, value, state)
+        is_old = touch and now - state.seen_at >= lifetime.touch_window()
+        if is_old or (self._reseals and self._is_stale(carried.token or "")):
             session.touch()
-        self._report("loaded", name, claims.session_id, claims.user_id)
+        self._report("loaded", place.name, state.handle, state.owner)
         return session
 
-    async def _is_current(self, claims: Claims, meta: Meta, name: str) -> bool:
-        """Whether nothing ended this token before its time."""
-        if self._revocations is None:
-            return True
+    def _opened(self, place: Place, carried: Carried) -> State | None:
+        """What the token that came says, if it is one of ours."""
+        if carried.token is None:
+            if carried.present:
+                self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
+            return None
 
-        allowed, newest = True, meta.generation
+        claims = self._open(self._seals, carried.token, place)
+        if claims is None:
+            return None
+        state = self._state_of(claims)
+        if state is None:
+            self._report("rejected", place.name, reason="not sealed by us")
+        return state
+
+    def _state_of(self, claims: Claims) -> State | None:
+        meta = None if claims.is_reference else _meta_of(claims)
+        if meta is None:
+            return None
+        if meta.ends_at is None and self.lifetime.absolute is not None and self._revocations is not None:
+            # of a time without revocations: what ends is remembered until the token does, and so it has to
+            meta = replace(meta, ends_at=meta.created_at + self.lifetime.absolute.total_seconds())
+        return State(claims.session_id, claims.body, claims.user_id, meta.created_at, meta.seen_at, 0, meta)
+
+    async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
+        """Whether nothing ended this token before its time."""
+        newest = state.meta.generation
         try:
             await self._ready()
             if self._replay_protection:
-                newest = await self._revocations.generation(claims.session_id)
-            allowed = await self._revocations.allows(claims.session_id, claims.user_id, meta.user_epoch)
+                newest = await revocations.generation(state.handle)
+            allowed = await revocations.allows(state.handle, state.owner, state.meta.user_epoch)
         except StorerError as error:
-            self._report("store_failed", name, claims.session_id, reason=type(error.__cause__).__name__)
+            self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             raise
 
         if not allowed:
-            self._report("rejected", name, claims.session_id, claims.user_id, reason="revoked")
+            self._report("rejected", place.name, state.handle, state.owner, reason="revoked")
             return False
-        if meta.generation < newest - 1:
-            self._report("token_reused", name, claims.session_id, claims.user_id)
+        if state.meta.generation < newest - 1:
+            self._report("token_reused", place.name, state.handle, state.owner)
             return False
         return True
 
@@ -182,129 +204,146 @@ class CookieOverseer(Overseer[T]):
         Raises:
             StorerError: the backend of `revocations` failed.
         """
-        if session._record is None or session.is_expired:
+        state = session._state
+        if not state.handle or session.is_expired:
             return False
         if self._revocations is None:
             return True
 
-        await self._ready()
-        return await self._revocations.allows(session.handle, session._record.owner, session._meta.user_epoch)
+        with STRIPPED:
+            await self._ready()
+            return await self._revocations.allows(state.handle, state.owner, state.meta.user_epoch)
 
     # writing
 
-    def _prepare(self, session: Session[T], *, can_tell: bool) -> None:
-        session._draft = None
-        if session._is_inert:
-            return
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002 -- a reference needs them
+        return False
 
-        marks = session._marks or _NOTHING
-        data = self._codec.encode(session.value)
-        is_changed = self._is_changed(session, data)
-        is_new = session._record is None
-        is_write = is_changed or (marks.is_content if is_new else marks.is_write)
-        if not is_write and (is_new or not marks.is_touched):
-            return
+    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:  # noqa: ARG002 -- a reference needs them
         if not can_tell:
-            if is_write:
-                raise ResponseStartedError(
-                    f"session {session.name!r} is kept by the client, and the headers have left: save it before, or "
-                    "give the response"
-                )
-            return  # a read that was late for the touch window is touched by the next request
-        if is_changed:
-            self._codec.check(session.value, data)
-            if session._record is not None:
-                data = self._merger.carry_unknown(session._record.value, data)
-        session._draft = self._sealed(session, Draft(data, is_changed, marks if marks is _NOTHING else marks.copy()))
+            raise ResponseStartedError(
+                f"session {session.name!r} is kept by the client, and the headers have left: save it before, or give "
+                "the response"
+            )
 
-    def _sealed(self, session: Session[T], draft: Draft, *, user_epoch: int | None = None) -> "_Sealed":
-        marks, stored, now = draft.marks, session._record, self.now()
-        is_new = stored is None
-        meta = next_meta(
-            session._meta, marks, lifetime=self.lifetime, now=now, is_changed=draft.is_changed, is_new=is_new
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        session = plan.session
+        if not plan.can_tell:  # a read that was late for the touch window is touched by the next request
+            return self._only_ending(session)
+        try:
+            plan.sealed = self._sealed(plan)
+        except UnsupportedError:
+            if plan.is_write:
+                raise
+            return self._only_ending(session)  # it has public keys only: this store reads
+        return plan
+
+    def _sealed(self, plan: Plan[T], *, user_epoch: int | None = None) -> "_Sealed":
+        """What the session becomes, and the token that says so."""
+        before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
+        is_new = not before.handle
+        data = before.value
+        if plan.is_changed or is_new:
+            data = plan.data if is_new else self._merger.carry_unknown(before.value, plan.data)
+        handle = new_handle() if is_new or wishes.rotations else before.handle
+        state = advance(
+            before, wishes, data, lifetime=self.lifetime, now=now, handle=handle, is_changed=plan.is_changed
         )
         meta = replace(
-            meta,
-            created_at=now if stored is None else stored.created_at,
+            state.meta,
+            created_at=state.created_at,
             seen_at=now,
-            generation=(0 if is_new or marks.rotations else meta.generation) + self._replay_protection,
-            user_epoch=meta.user_epoch if user_epoch is None else user_epoch,
+            generation=(0 if is_new or wishes.rotations else before.meta.generation) + self._replay_protection,
+            user_epoch=before.meta.user_epoch if user_epoch is None else user_epoch,
         )
-        lifetime = meta.effective_lifetime(self.lifetime)
-        self._check_ends(lifetime)
-        expires_at = lifetime.deadline(now, meta.ends_at)
-        owner = marks.user[0] if marks.user else None if stored is None else stored.owner
-        body = draft.value if draft.is_changed or stored is None else stored.value
-        record = Record(body, encode_meta(meta), owner, meta.created_at, now, expires_at, 0)
-        handle = new_handle() if is_new or marks.rotations else session.handle
-        claims = Claims(body, False, handle, now, expires_at, owner, record.meta)  # noqa: FBT003
-        token = self._seals.seal(claims, name=self._bound(session.name))
-        outgoing = Outgoing(token, self._max_age(lifetime, now, meta.ends_at))
+        state = replace(state, meta=meta)
+        expires_at = state.deadline(self.lifetime)
+        claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
+        token = self._seals.seal(claims, name=place.bound)
+        max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
         if len(token) > _SURE_TO_FIT:
-            self._transport.write(RawHeaders([]), session.name, token, session._carried, outgoing.max_age)
-        return _Sealed(draft, record, meta, handle, outgoing)
+            place.transport.write(RawHeaders([]), place.name, token, plan.session._carried, max_age)
+        return _Sealed(state, token, max_age)
 
-    async def _commit(self, session: Session[T]) -> None:
-        for doomed in session._doomed:
-            await self._deny(doomed, session.name)
-            session._doomed = session._doomed[1:]
-        sealed: _Sealed | None = session._draft
-        session._draft = None
-        if sealed is None:
+    async def _carry_out(self, plan: Plan[T]) -> None:
+        session, place, sealed = plan.session, plan.session._place, plan.sealed
+        if not isinstance(sealed, _Sealed):
             return
-
-        stored, marks = session._record, sealed.draft.marks
         if self._revocations is not None:
-            sealed = await self._follow(session, sealed, self._revocations)
-            if sealed is None:
+            followed = await self._followed(plan, sealed, self._revocations)
+            if followed is None:
                 return
-        if stored is not None and marks.rotations:
-            await self._deny(Doomed(session.handle, stored.owner, session._meta), session.name, ends=False)
-        kind: EventKind = "created" if stored is None else "regenerated" if marks.rotations else "saved"
-        session._record, session._meta, session._seen_at = sealed.record, sealed.meta, sealed.record.seen_at
-        session._handle, session._outgoing = sealed.handle, sealed.outgoing
-        self._settle(session, sealed.draft)
-        self._report(kind, session.name, sealed.handle, sealed.record.owner)
-        if kind == "created":
-            await self._end_replaced(session)
+            sealed = followed
 
-    async def _follow(self, session: Session[T], sealed: "_Sealed", revocations: Revocations) -> "_Sealed | None":
-        """Give the token its place in the ledgers, before anybody has it; None: a touch that came too late."""
+        state = sealed.state
+        kind: Literal["created", "regenerated", "saved"] = "regenerated" if plan.wishes.rotations else "saved"
+        if not plan.state.handle:
+            kind = "created"
+        self._report(kind, place.name, state.handle, state.owner)
+        if not session._settled(state, lives=plan.lives, wishes=plan.wishes):
+            return  # destroyed meanwhile: it ends next
+        if kind == "created":
+            session._ends_now()
+        session._reply.tell(place, session._carried, sealed.token, sealed.max_age)
+
+    async def _followed(self, plan: Plan[T], sealed: "_Sealed", revocations: Revocations) -> "_Sealed | None":
+        """Give the token its place in the ledgers, before anybody has it; None: it has none, and nothing is sent.
+
+        Whoever finds its own session ended by somebody else is dropped: only a login goes on, as a session of its own.
+        """
         await self._ready()
-        marks, until = sealed.draft.marks, sealed.meta.ends_at or 0.0
-        if marks.user is not None:
-            owner = sealed.record.owner
+        session, wishes, until = plan.session, plan.wishes, sealed.state.meta.ends_at or 0.0
+        if wishes.user is not None:
+            owner = sealed.state.owner
             epoch = 0 if owner is None else await revocations.epoch(owner, until)
-            sealed = self._sealed(session, sealed.draft, user_epoch=epoch)
+            sealed = self._sealed(plan, user_epoch=epoch)
+        if not await self._may_follow(plan, revocations) and not wishes.is_login:
+            self._drop(session, "gone")
+            return None
         if not self._replay_protection:
             return sealed
-        if await revocations.advance(sealed.handle, sealed.meta.generation - 1, until):
+        if await revocations.advance(sealed.state.handle, sealed.state.meta.generation - 1, until):
             return sealed
-        if not sealed.draft.is_changed and not marks.is_write:
+        if not plan.is_changed and not wishes.is_claim:
             return None
 
         self._report(
-            "conflict", session.name, session.handle, sealed.record.owner, reason="not one of the last two tokens"
+            "conflict", session.name, session.handle, sealed.state.owner, reason="not one of the last two tokens"
         )
         raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
 
-    async def _deny(self, doomed: Doomed, name: str, *, ends: bool = True) -> None:
+    async def _may_follow(self, plan: Plan[T], revocations: Revocations) -> bool:
+        """Whether nobody else ended what this follows: it is ended here, or (of one session) still good."""
+        session, before = plan.session, plan.state
+        if not before.handle:
+            may = True
+            for ending in session._ended:
+                may = await self._deny(session._place, ending) and may
+                session._has_ended(ending)
+            return may
+        if plan.wishes.rotations:
+            return await revocations.deny(before.handle, before.owner, before.meta.user_epoch, before.meta.ends_at or 0.0)
+        return await revocations.allows(before.handle, before.owner, before.meta.user_epoch)
+
+    async def _end_one(self, session: Session[T], ending: Ending) -> None:
+        await self._deny(session._place, ending)
+
+    async def _deny(self, place: Place, ending: Ending) -> bool:
+        """End it for every copy of its token, where there are revocations; False if somebody else had."""
+        state = ending.state
+        if state is None:
+            claims = self._seals.open(ending.token, name=place.bound, now=self.now())
+            state = None if claims is None else self._state_of(claims)
+        if state is None:
+            return True
+
+        is_ours = True
         if self._revocations is not None:
             await self._ready()
-            await self._revocations.deny(doomed.handle, doomed.owner, doomed.meta.ends_at or 0.0)
-        if ends:
-            self._report("destroyed", name, doomed.handle, doomed.owner)
-
-    async def _end_replaced(self, session: Session[T]) -> None:
-        """What this session takes the place of ends, if the request proved the right to it."""
-        replaced, session._replaced = session._replaced, None
-        text, session._unverified = session._unverified, ""
-        claims = self._seals.open(text, name=self._bound(session.name), now=self.now()) if text else None
-        meta = None if claims is None else _meta_of(claims)
-        if claims is not None and meta is not None and not claims.is_reference:
-            replaced = Doomed(claims.session_id, claims.user_id, meta)
-        if replaced is not None:
-            await self._deny(replaced, session.name)
+            until = state.meta.ends_at or 0.0
+            is_ours = await self._revocations.deny(state.handle, state.owner, state.meta.user_epoch, until)
+        self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
+        return is_ours
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> None:
         """Log out all (other) devices (ASVS 5 7.4.2, 7.4.3, 7.4.5).
@@ -324,31 +363,40 @@ class CookieOverseer(Overseer[T]):
         longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
         epoch = await self._revocations.raise_epoch(user_id, longest)
         if keep is not None and keep.user_id == user_id:
-            keep._meta = replace(keep._meta, user_epoch=epoch)
-            keep.touch()
+            keep._kept(replace(keep._state, meta=replace(keep._state.meta, user_epoch=epoch)))
         self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
 
     async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
         """See `Store.update`. The client's copy is the only one, so *change* runs once, on what this request has."""
-        session.value = changed(change, session.value)
-        await self.save(session)
+        turn = session._own_turn()
+        await turn.take()
+        try:
+            with STRIPPED:
+                if session._is_ending:
+                    await self._end(session)
+                await self._update_own(session, change)
+                if session._is_ending:
+                    await self._end(session)
+        finally:
+            turn.end()
         return session.value
 
 
 class _Sealed(NamedTuple):
-    """What `prepare` made: it is all there is to write, and the response takes it along."""
+    """What a session becomes, and the token that says so: it is all there is to write."""
 
-    draft: Draft
-    record: Record
-    meta: Meta
-    handle: str
-    outgoing: Outgoing
+    state: State
+    token: str
+    max_age: int | None
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no token
+        return f"_Sealed({self.state!r})"
 
 
 def _meta_of(claims: Claims) -> Meta | None:
     """What the token says beside the value; a JWT that other software issued under a shared key says its times only."""
     if claims.meta:
-        return decode_meta(claims.meta)
+        return Meta.unpack(claims.meta)
 
     since, until = claims.issued_at, claims.expires_at
     if not is_time(since) or not (until is None or is_time(until)):

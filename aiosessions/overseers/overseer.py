@@ -1,26 +1,37 @@
-"""What both overseers share: finding the session of a request, proving its type, telling the client."""
+"""What both overseers share: finding the session of a request, planning a save, telling the client."""
 
 import math
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Generic, Self, TypeVar, cast, get_origin
+from typing import Any, Generic, Self, TypeVar, cast, get_origin
+from weakref import WeakValueDictionary
 
-import anyio
-
-from aiosessions._draft import Draft
-from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError, SessionError
+from aiosessions._clock import Clock
+from aiosessions._ending import Ending
+from aiosessions._errors import (
+    STRIPPED,
+    ConfigError,
+    ConflictError,
+    DecodeError,
+    EncodeError,
+    NoSessionError,
+    SessionError,
+)
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
-from aiosessions._marks import Doomed, Exchange, Outgoing
-from aiosessions._request import ResponseView, response_view
-from aiosessions._request_sessions import Loading, incoming
+from aiosessions._place import Place
+from aiosessions._reply import Reply
+from aiosessions._request import response_view
+from aiosessions._request_sessions import incoming
 from aiosessions._session import Session
+from aiosessions._state import BLANK, NOTHING, State, Wishes
 from aiosessions._store import Request, Response
-from aiosessions.sealers.sealer import Sealer
+from aiosessions._turn import Turn
+from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.storers.holding import hold, is_held, release
 from aiosessions.storers.storer import Openable, Storer
 from aiosessions.transports.cookies import default_transport
@@ -28,15 +39,50 @@ from aiosessions.transports.transport import Carried, Transport, check_name
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
 from aiosessions.values.merge import Merger
 
-__all__ = ["Overseer", "changed"]
+__all__ = ["Overseer", "Plan", "changed", "gone"]
 
 T = TypeVar("T")
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
+_FIELD = re.compile(r"at `\$\.?([^`]*)`")
 _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
-class Overseer(ABC, Generic[T]):
+class Plan(Generic[T]):
+    """What one save has to do, encoded and checked. Held by whoever saves, and carried out; never kept in a session.
+
+    Attributes:
+        session: whose.
+        state: what the session was when this was planned.
+        lives: likewise, how often it had been destroyed.
+        data: the value, encoded.
+        is_changed: whether it differs from the state's.
+        is_write: whether there is more to do than a touch and what is to end.
+        wishes: what else the handler asked for, as it was at that moment.
+        can_tell: whether a new token can still reach the client.
+        sealed: of a session that the client holds: what it becomes, and the token that says so.
+    """
+
+    __slots__ = ("can_tell", "data", "is_changed", "is_write", "lives", "sealed", "session", "state", "wishes")
+
+    def __init__(
+        self, session: Session[T], data: bytes, wishes: Wishes, *, is_changed: bool, is_write: bool, can_tell: bool
+    ) -> None:
+        self.session = session
+        self.state = session._state
+        self.lives = session._lives
+        self.data = data
+        self.is_changed = is_changed
+        self.is_write = is_write
+        self.wishes = wishes if wishes is NOTHING else wishes.copy()
+        self.can_tell = can_tell
+        self.sealed: object = None
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no value
+        return f"Plan(is_changed={self.is_changed}, is_write={self.is_write})"
+
+
+class Overseer(Generic[T]):
     """The part of a Store that does not care where the state is."""
 
     def __init__(
@@ -65,6 +111,7 @@ class Overseer(ABC, Generic[T]):
 
         self.name = name
         self.lifetime: Lifetime = lifetime or Lifetime()
+        self.now = Clock(clock)
         self._namespace = namespace
         self._sealer = sealer
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
@@ -72,16 +119,16 @@ class Overseer(ABC, Generic[T]):
         self._default = default
         self._value_type = value_type
         self._report = Reporter(on_event)
-        self._clock = clock
-        self._latest = 0.0
         self._backend = backend
         self._clean_every = clean_every
         self._is_ready = backend is None
         self._session_type: type[Session[T]] = Session
         if value_type is dict or get_origin(value_type) is dict:
             self._session_type = cast("type[Session[T]]", MappingSession)
-        self._must_end: bool = getattr(sealer, "needs_expiry", False)
-        self._check_ends(self.lifetime)
+        self._reseals: bool = getattr(sealer, "reseal", False)
+        self._own_place = Place(self, name, namespace, self._transport)
+        self._places: WeakValueDictionary[str, Place] = WeakValueDictionary()  # of other names, while they are in use
+        self.check_lifetime(self.lifetime)
         self._prove()
 
     def __repr__(self) -> str:
@@ -106,6 +153,7 @@ class Overseer(ABC, Generic[T]):
         """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
         if self._backend is not None:
             await hold(self._backend, clean_every=self._clean_every)
+            self._check_backend()
         self._is_ready = True
         return self
 
@@ -130,109 +178,117 @@ class Overseer(ABC, Generic[T]):
                 "use `async with store`",
                 self,
             )
+        self._check_backend()
         self._is_ready = True
 
-    # what sessions ask (see Keeper)
+    def _check_backend(self) -> None:
+        """What can only be known of a backend that is open."""
 
-    def now(self) -> float:
-        """The injected clock, but a clock that jumps back revives nothing; unix seconds."""
-        now = self._clock()
-        if now > self._latest:  # noqa: PLR1730  # max() takes twice as long, and every request asks
-            self._latest = now
-        return self._latest
+    # what sessions ask (see Keeper)
 
     def fresh(self) -> tuple[T, bytes]:
         """A new value, and its bytes. Through the codec, so that a mutable default is never shared."""
         data = self._codec.encode((self._default or self._value_type)())
         return self._codec.decode(data), data
 
+    @abstractmethod
+    def check_lifetime(self, lifetime: Lifetime) -> None:
+        """Raise ConfigError for one that this store cannot keep."""
+
     def is_unsaved(self, session: Session[T]) -> bool:
         """Whether something would be lost if the session went away now."""
-        if session._is_inert or session._is_degraded:
+        if session._standing != "fine":
             return False
         try:
-            is_changed = self._is_changed(session, self._codec.encode(session.value))
-        except EncodeError:
+            return self.plan(session, can_tell=True) is not None
+        except SessionError:
             return True
-        return is_changed or bool(session._doomed) or bool(session._marks and session._marks.is_write)
-
-    def _is_changed(self, session: Session[T], data: bytes) -> bool:
-        if data != session._base and not self._codec.unchanged(session._base, session.value, data):
-            return True
-        if b"null" in data and self._codec.is_json:
-            self._codec.check(session.value, data)  # JSON writes NaN as it writes None
-        return False
 
     # what handlers use (see Store)
 
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:
         """See `Store.get`."""
-        name = self._checked(name)
+        place = self._own_place if name is None else self._place(name)
         view, sessions = incoming(request)
-        while (found := sessions.find(self, name)) is not None:
+        while (found := sessions.find(place)) is not None:
             if isinstance(found, Session):
                 return found
-            await found.wait()
+            await found.take()  # it is being loaded
+            found.end()
 
-        loading = Loading()
-        sessions.put(self, name, loading)
+        loading = Turn()
+        loading.is_taken = True
+        sessions.put(place, loading)
         try:
-            carried = self._transport.read(view, name)
-            sessions.claim(carried.where, self)
-            session = await self._load(carried, name, sessions.exchange, touch=touch)
+            carried = self._transport.read(view, place.name)
+            sessions.claim(carried.where, place)
+            with STRIPPED:
+                session = await self._load(place, carried, sessions.reply, touch=touch)
         except BaseException:
-            if sessions.find(self, name) is loading:
-                sessions.forget(self, name)
+            if sessions.find(place) is loading:
+                sessions.forget(place)
             raise
         else:
-            current = sessions.find(self, name)
+            current = sessions.find(place)
             if isinstance(current, Session):
                 return current  # new() was called while this one loaded
-            sessions.put(self, name, session)
+            sessions.put(place, session)
             return session
         finally:
-            loading.done()
+            loading.end()
 
     async def require(self, request: Request, name: str | None = None) -> Session[T]:
         """See `Store.require`."""
         session = await self.get(request, name)
-        if session._record is None:
+        if not session._state.handle:
             raise NoSessionError(f"no stored session {session.name!r} came with the request")
 
         return session
 
     def new(self, request: Request, name: str | None = None) -> Session[T]:
         """See `Store.new`."""
-        name = self._checked(name)
+        place = self._place(name)
         view, sessions = incoming(request)
-        carried = self._transport.read(view, name)
-        sessions.claim(carried.where, self)
-        before = sessions.find(self, name)
-        session = self._blank(carried, name, sessions.exchange)
+        carried = self._transport.read(view, place.name)
+        sessions.claim(carried.where, place)
+        before = sessions.find(place)
+        unproven = (Ending(None, carried.token),) if carried.token else ()
+        session = self._blank(place, carried, sessions.reply, ended=unproven)
         if isinstance(before, Session):
-            session._doomed = before._doomed
-            if before._record is not None:
-                session._replaced = Doomed(before._handle, before._record.owner, before._meta)
-            session._unverified = before._unverified
-            session._outgoing = before._outgoing
-            session._is_sent = before._is_sent
-            before._is_inert = True
-        else:
-            session._unverified = carried.token or ""
-        sessions.put(self, name, session)
+            session._replaces(before)
+        sessions.put(place, session)
         return session
 
     async def save(self, session: Session[T], response: Response | None = None) -> None:
         """See `Store.save`."""
-        exchange = session._exchange
-        is_gone = exchange.is_started if response is None else bool(getattr(response, "prepared", False))
-        can_tell = not is_gone and (response is not None or exchange.is_managed)
-        self.prepare(session, can_tell=can_tell)
-        await self.commit(session, can_tell=can_tell)
+        reply = session._reply
+        is_gone = reply.is_started if response is None else bool(getattr(response, "prepared", False))
+        can_tell = not is_gone and (response is not None or reply.is_managed)
+        turn = session._own_turn()
+        await turn.take()
+        try:
+            with STRIPPED:
+                await self._save(session, can_tell=can_tell)
+        finally:
+            turn.end()
         if response is not None:
             view = response_view(response.headers)
-            self.deliver(session, view)
-            self.vary(session.name, view)
+            reply.write_on(view, session._place)
+            self._transport.vary(view, session.name)
+
+    async def _save(self, session: Session[T], *, can_tell: bool) -> None:
+        if session._is_ending:  # whatever becomes of the rest
+            await self._end(session)
+        plan = None
+        try:
+            plan = self._planned(session, can_tell=can_tell)
+            if plan is not None:
+                await self._carry_out(plan)
+        except SessionError:
+            session._gave_up(b"" if plan is None else plan.data)
+            raise
+        if session._is_ending:
+            await self._end(session)
 
     async def destroy(
         self, session: Session[T], response: Response | None = None, *, clear_site_data: Sequence[str] = ()
@@ -247,131 +303,216 @@ class Overseer(ABC, Generic[T]):
 
         Raises:
             ValueError: a word that `Clear-Site-Data` does not know.
-            StorerError: the backend failed.
+            StorerError: the backend failed: the session may not have ended.
         """
         if not _SITE_DATA.issuperset(clear_site_data):
             raise ValueError(f"clear_site_data={clear_site_data!r}: give some of {sorted(_SITE_DATA)}")
 
         session.destroy()
-        if session._outgoing is not None:
-            session._outgoing = Outgoing(site_data=tuple(clear_site_data))
+        if clear_site_data and session._standing == "fine":
+            session._reply.clear(session._place, session._carried, clear_site_data)
         await self.save(session, response)
 
     # what the sessions of a request ask (see Saver)
 
-    def prepare(self, session: Session[T], *, can_tell: bool = True) -> None:
-        """Encode and check; the outcome waits in the session until `commit`."""
+    def plan(self, session: Session[T], *, can_tell: bool) -> Plan[T] | None:
+        """See `Saver.plan`. What an explicit save could not save is left out: its caller knows."""
+        failed = session._failed
+        if failed is None:
+            return self._planned(session, can_tell=can_tell)
+
         try:
-            self._prepare(session, can_tell=can_tell)
-        except SessionError as error:
-            problem = error.with_traceback(None)  # the frames of the traceback hold the value and the token
-        else:
-            return
+            plan = self._planned(session, can_tell=can_tell)
+        except SessionError:
+            plan = None
+        if plan is None or (plan.data == failed[0] and plan.wishes.asks_the_same(failed[1])):
+            return self._only_ending(session)
+        return plan
+
+    async def carry_out(self, plan: Plan[T]) -> None:
+        """See `Saver.carry_out`. Two saves of one session take turns."""
+        session = plan.session
+        turn = session._own_turn()
+        is_late = turn.is_taken
+        await turn.take()
         try:
-            raise problem
+            if session._is_ending:
+                await self._end(session)
+            if is_late or session._state is not plan.state:  # somebody saved it meanwhile
+                late = self.plan(session, can_tell=plan.can_tell)
+                if late is None:
+                    return
+                plan = late
+            await self._carry_out(plan)
+            if session._is_ending:
+                await self._end(session)
         finally:
-            del problem
+            turn.end()
 
-    async def commit(self, session: Session[T], *, can_tell: bool = True) -> None:
-        """Carry out what was prepared; two saves of one session take turns."""
-        if session._is_busy:
-            await self._take_turn(session)
-            self.prepare(session, can_tell=can_tell)
-        elif session._draft is None and not session._doomed:
-            return
-        session._is_busy = True
+    async def end(self, session: Session[T]) -> None:
+        """See `Saver.end`."""
+        turn = session._own_turn()
+        await turn.take()
         try:
-            await self._commit(session)
+            await self._end(session)
         finally:
-            self._end_turn(session)
+            turn.end()
 
-    def discard(self, session: Session[T]) -> None:
-        """Forget every change but a destroy."""
-        session._marks = None
-        session._draft = None
-        session._is_inert = True
+    def _planned(self, session: Session[T], *, can_tell: bool) -> Plan[T] | None:
+        """The first phase of a save: encode and check, no I/O."""
+        state, wishes = session._state, session._wishes or NOTHING
+        if session._standing == "dead" and not wishes.is_login:
+            return self._dropped(session)
 
-    def deliver(self, session: Session[T], response: ResponseView) -> None:
-        """Tell the client what it must know."""
-        outgoing = session._outgoing
-        if outgoing is None:
+        data = self._codec.encode(session.value)
+        is_changed = self._differs(state.value, session.value, data)
+        is_new = not state.handle
+        if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
+            self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
+            if is_changed:
+                self._codec.check(session.value, data)
+            return self._plan(
+                Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell)
+            )
+        if wishes.is_touched and not is_new:
+            return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
+        return self._only_ending(session)
+
+    def _differs(self, base: bytes, value: T, data: bytes) -> bool:
+        """Whether *value*, encoded as *data*, is another one than *base*."""
+        if data != base and not self._codec.unchanged(base, value, data):
+            return True
+        if b"null" in data and self._codec.is_json:
+            self._codec.check(value, data)  # JSON writes NaN as it writes None
+        return False
+
+    def _dropped(self, session: Session[T]) -> Plan[T] | None:
+        """A session whose token means nothing any more is not written, and its changes are not silent."""
+        try:
+            data = self._codec.encode(session.value)
+            is_lost = session._wishes is not None or self._differs(session._state.value, session.value, data)
+        except EncodeError:
+            is_lost = True
+        if is_lost:
+            self._drop(session, "superseded")
+        return self._only_ending(session)
+
+    def _adopt(self, session: Session[T], before: bytes, now: bytes) -> None:
+        """Take what is stored *now* into the value; what its handler changed since *before* is kept.
+
+        It was written already, so nothing here may raise: what cannot be merged stays as it is.
+        """
+        try:
+            ours = self._codec.encode(session.value)
+            if ours == before:
+                session.value = self._codec.decode(now)
+            else:
+                session.value = self._merger.merge(before, ours, now).value
+        except (EncodeError, DecodeError, ConflictError):
             return
 
-        session._outgoing = None
-        if outgoing.token is not None:
-            self._transport.write(response, session.name, outgoing.token, session._carried, outgoing.max_age)
-            session._is_sent = True
+    async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""
+        before = self._codec.encode(session.value)
+        value = changed(change, self._codec.decode(before))
+        data = self._codec.encode(value)
+        wishes, can_tell = session._wishes or NOTHING, session._reply.is_managed and not session._reply.is_started
+        is_changed = self._differs(session._state.value, value, data)
+        if not is_changed and not wishes.is_write:
             return
 
-        if session._carried.present or session._is_sent:
-            self._transport.clear(response, session.name, session._carried)
-        if outgoing.site_data:
-            response.replace("Clear-Site-Data", [", ".join(f'"{kind}"' for kind in outgoing.site_data)])
+        self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
+        if is_changed:
+            self._codec.check(value, data)
+        plan = self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
+        if plan is not None:
+            await self._carry_out(plan)
+        if session._standing == "dead":
+            raise gone(session)
+        self._adopt(session, before, session._state.value)
 
-    def vary(self, name: str, response: ResponseView) -> None:
-        """The response depends on the session's token."""
-        self._transport.vary(response, name)
+    def _unreadable(self, place: Place, handle: str, owner: str | None, error: DecodeError) -> None:
+        """Written by another version: it stays until what takes its place is stored."""
+        logger.warning("session %s %s cannot be read: %s", place.name, handle, error)
+        field = _FIELD.search(str(error))
+        self._report("unreadable", place.name, handle, owner, fields=(field[1],) if field else ())
+
+    def _is_stale(self, token: str) -> bool:
+        """Whether a token that the sealer opened would be sealed under another key today."""
+        is_current: Callable[[str], bool] | None = getattr(self._sealer, "is_current", None)
+        return is_current is not None and not is_current(token)
+
+    def _drop(self, session: Session[T], reason: str) -> None:
+        self._report("dropped", session.name, session.handle, session.user_id, reason=reason)
+        session._died()
+
+    @staticmethod
+    def _only_ending(session: Session[T]) -> Plan[T] | None:
+        if not session._is_ending:
+            return None
+        return Plan(session, b"", NOTHING, is_changed=False, is_write=False, can_tell=False)
 
     # for the two of them
 
     @abstractmethod
-    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]: ...
+    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]: ...
 
     @abstractmethod
-    def _prepare(self, session: Session[T], *, can_tell: bool) -> None: ...
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
+        """Whether the token itself needs a write."""
 
     @abstractmethod
-    async def _commit(self, session: Session[T]) -> None: ...
+    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:
+        """Raise what speaks against a write before anything is checked."""
 
-    @staticmethod
-    def _settle(session: Session[T], draft: Draft) -> None:
-        """The draft is carried out: from here on changes are counted anew."""
-        if draft.is_changed:
-            session._base = draft.value
-        if session._marks is not None:
-            session._marks = session._marks.without(draft.marks)
+    @abstractmethod
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        """Last checks; None: nothing is to be done after all."""
 
-    async def _take_turn(self, session: Session[T]) -> bool:
-        waited = False
-        while session._is_busy:
-            waited = True
-            if session._is_busy is True:
-                session._is_busy = anyio.Event()
-            await session._is_busy.wait()
-        session._is_busy = True
-        return waited
+    @abstractmethod
+    async def _carry_out(self, plan: Plan[T]) -> None:
+        """The second phase of a save."""
 
-    def _end_turn(self, session: Session[T]) -> None:
-        waiting = session._is_busy
-        session._is_busy = False
-        if waiting is not True:
-            waiting.set()
+    @abstractmethod
+    async def _end_one(self, session: Session[T], ending: Ending) -> None:
+        """End what is due; StorerError says that it may not have ended."""
 
-    def _check_ends(self, lifetime: Lifetime) -> None:
-        if self._must_end and lifetime.absolute is None:
-            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
+    async def _end(self, session: Session[T]) -> None:
+        await self._ready()
+        for ending in session._ended:
+            if ending.is_due:
+                await self._end_one(session, ending)
+                session._has_ended(ending)
 
-    def _is_under_current_key(self, token: str) -> bool:
-        """Whether a token that the sealer opened need not be sealed again."""
-        is_current: Callable[[str], bool] | None = getattr(self._sealer, "is_current", None)
-        return is_current is None or is_current(token)
+    def _open(self, sealer: Sealer, text: str, place: Place) -> Claims | None:
+        """What a sealed token says; None, and an event that says why, for one that counts for nothing."""
+        claims = sealer.open(text, name=place.bound, now=self.now())
+        if claims is None:
+            was_good = sealer.open(text, name=place.bound, now=0.0)
+            if was_good is None:
+                self._report("rejected", place.name, reason="not sealed by us")
+            else:
+                self._report("expired", place.name, was_good.session_id, was_good.user_id)
+        return claims
 
-    def _checked(self, name: str | None) -> str:
+    def _place(self, name: str | None) -> Place:
         if name is None or name == self.name:
-            return self.name
+            return self._own_place
+        place = self._places.get(name)
+        if place is not None:
+            return place
+
         try:
             check_name(self._transport, name)
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        return name
+        place = self._places[name] = Place(self, name, self._namespace, self._transport)
+        return place
 
-    def _bound(self, name: str) -> str:
-        """What a sealed token is bound to."""
-        return f"{self._namespace}:{name}" if self._namespace else name
-
-    def _blank(self, carried: Carried, name: str, exchange: Exchange) -> Session[T]:
-        value, base = self.fresh()
-        return self._session_type(self, name, carried, exchange, value, base)
+    def _blank(self, place: Place, carried: Carried, reply: Reply, **options: Any) -> Session[T]:  # Any: see Session
+        value, data = self.fresh()
+        now = self.now()
+        return self._session_type(place, carried, reply, value, State("", data, None, now, now, 0, BLANK), **options)
 
     def _max_age(self, lifetime: Lifetime, now: float, ends_at: float | None) -> int | None:
         """The cookie's Max-Age in whole seconds: a persistent cookie never ends before its record does."""
@@ -386,3 +527,8 @@ def changed(change: Callable[[T], T | None], value: T) -> T:
     """What an update's function makes of a value: another one, or the same, changed in place."""
     result = change(value)
     return value if result is None else result
+
+
+def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type
+    """What an update says that came too late."""
+    return NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")

@@ -1,285 +1,258 @@
-"""The writing half of a StorageOverseer: create, replace, merge, and who may not write any more."""
+"""The one loop that puts a write over whatever is stored, never over somebody else's."""
 
 import random
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from hmac import compare_digest
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import anyio
-from msgspec.structs import replace
 
-from aiosessions._draft import Draft, first_alive, next_meta, next_secrets, wants_confirmation, wants_rotation
-from aiosessions._errors import (
-    ConflictError,
-    ResponseStartedError,
-    SessionTooLargeError,
-    StorerError,
-)
-from aiosessions._marks import Marks, Outgoing
-from aiosessions._meta import BLANK, Meta, descended, encode_meta, is_ancestor, meta_of
-from aiosessions._session import Session
-from aiosessions._tokens import Token, digest_of, new_token, new_version, parse_token
-from aiosessions.overseers.overseer import Overseer
-from aiosessions.sealers.sealer import Claims
+from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError
+from aiosessions._lifetime import Lifetime
+from aiosessions._place import Place
+from aiosessions._state import State, Wishes, advance
+from aiosessions._tokens import Token, new_secret, new_token, new_version
 from aiosessions.storers.storer import Record, Storer
 
-__all__ = ["RACE_SECONDS", "WritingOverseer", "lineage", "was_applied"]
+__all__ = ["RACE_SECONDS", "Made", "Race", "Won"]
 
-T = TypeVar("T")
-_NOTHING = Marks()
 RACE_SECONDS = 5.0
 """How long a write is tried again while others win."""
+_META_BYTES = 4096
+"""More than a meta without flashes ever takes."""
 
 
-class WritingOverseer(Overseer[T]):
-    """Writes sessions to a storer, never over somebody else's write."""
+class Made(NamedTuple):
+    """What a write makes of the value that is stored.
 
-    _storer: Storer
-    _on_conflict: Literal["merge", "raise", "overwrite"]
-    _max_size: int | None
-    _turns: WeakValueDictionary[tuple[int, str], anyio.Lock]
+    Args:
+        data: the value from now on, encoded.
+        is_changed: whether that is another one.
+        spelling: which codec wrote it; 0: not known.
+        fields: those that a merge had to decide.
+        is_merged: whether it holds what others wrote.
+    """
 
-    def _key(self, name: str, handle: str) -> str:
-        return f"{self._namespace}:{name}:{handle}"
+    data: bytes
+    is_changed: bool
+    spelling: int = 0
+    fields: tuple[str, ...] = ()
+    is_merged: bool = False
 
-    def _digest_of(self, name: str, token: Token) -> bytes:
-        return digest_of(self._namespace, name)(token.secret)
+    def __repr__(self) -> str:  # tracebacks may show local variables: no value
+        return f"Made(is_changed={self.is_changed})"
 
-    def _opens(self, meta: Meta, digest: bytes, now: float) -> bool:
-        secrets = meta.secrets
-        if len(secrets) == 1:
-            return compare_digest(secrets[0].digest, digest)
 
-        grace = meta.effective_lifetime(self.lifetime).grace.total_seconds()
-        alive = secrets[first_alive(secrets, grace=grace, now=now) :]
-        return any([compare_digest(secret.digest, digest) for secret in alive])  # noqa: C419  # all of them, always
+class Won(NamedTuple):
+    """The write that stands.
 
-    # the first phase: no I/O
+    Args:
+        state: what is stored now.
+        made: what it made of the value; None: an earlier try of ours had been applied, and others wrote over it.
+        digest: of the new secret; None: none was made, or others have ended it already.
+        sealed: the token that the client gets; "" where it keeps its own.
+        is_created: whether there was nothing before.
+    """
 
-    def _prepare(self, session: Session[T], *, can_tell: bool) -> None:
-        session._draft = None
-        marks = session._marks or _NOTHING
-        if session._is_inert and not marks.is_login:
-            if session._marks is not None or self._is_changed(session, self._codec.encode(session.value)):
-                self._drop(session, "superseded")
-            return
+    state: State
+    made: Made | None
+    digest: bytes | None
+    sealed: str
+    is_created: bool
 
-        data = self._codec.encode(session.value)
-        is_changed = self._is_changed(session, data)
-        is_new = session._record is None
-        if not (
-            is_changed
-            or (marks.is_content if is_new else marks.is_write or self._must_move(session, can_tell=can_tell))
-        ):
-            if marks.is_touched and not is_new:
-                session._draft = Draft(data, is_changed=False, marks=marks.copy(), is_touch=True), None
-            return
+    def __repr__(self) -> str:  # tracebacks may show local variables: no token
+        return f"Won({self.state!r})"
 
-        if session._is_degraded:
-            raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
-        if (is_new or marks.rotations) and not can_tell:
-            raise ResponseStartedError(
-                f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
-                "response"
-            )
-        if is_changed:
-            self._codec.check(session.value, data)
-        draft = Draft(data, is_changed, marks if marks is _NOTHING else marks.copy(), can_tell=can_tell)
-        # what does not fit is found before anything is written
-        session._draft = draft, self._compose(session, draft, None)
 
-    def _must_move(self, session: Session[T], *, can_tell: bool) -> bool:
-        """Whether the secrets of a periodic rotation need a write."""
-        meta, presented = session._meta, session._presented
-        if can_tell and session._stale is not None and getattr(self._sealer, "reseal", False):
-            return True
+class Bid(NamedTuple):
+    """What is to be written, whatever is stored.
 
-        lifetime = meta.effective_lifetime(self.lifetime)
-        if len(meta.secrets) == 1 and lifetime.rotate is None:
-            return False
+    Args:
+        place: where.
+        wishes: what else the handler asked for.
+        value_over: makes the value, over a state; raises what says that it cannot.
+        seal: makes the text that the client gets of a token, once it is known what is stored with it.
+        presented: the digest of the secret that the request brought.
+        can_tell: whether a new token can still reach the client.
+        stale: the newest token, sealed under an older key: sent again with the write, if it is still the newest.
+        is_update: a write that failed is tried once more, so that one lost answer does no harm; and what changes
+            nothing is not written.
+    """
 
-        return wants_confirmation(meta, presented) or (
-            can_tell and wants_rotation(meta, presented, lifetime, now=self.now())
-        )
+    place: Place
+    wishes: Wishes
+    value_over: Callable[[State], Made]
+    seal: Callable[[Token, State], str]
+    presented: bytes
+    can_tell: bool
+    stale: Token | None = None
+    is_update: bool = False
 
-    def _compose(self, session: Session[T], draft: Draft, token: Token | None) -> "_Composed":
-        """What to write over what is stored, as far as this request knows."""
-        stored, marks = session._record, draft.marks
-        now = self.now()
-        meta = next_meta(
-            session._meta,
-            marks,
-            lifetime=self.lifetime,
-            now=now,
-            is_changed=draft.is_changed,
-            is_new=stored is None,
-            lineage=lineage(session, now),
-        )
-        lifetime = meta.effective_lifetime(self.lifetime)
-        self._check_ends(lifetime)
-        meta = next_secrets(
-            meta,
-            None if token is None else self._digest_of(session.name, token),
-            presented=session._presented,
-            grace=lifetime.grace.total_seconds(),
-            now=now,
-            is_explicit=stored is None or bool(marks.rotations),
-        )
-        owner = marks.user[0] if marks.user else None if stored is None else stored.owner
-        value, fields = self._value(session, draft)
-        record = Record(
-            value,
-            encode_meta(meta),
-            owner,
-            now if stored is None else stored.created_at,
-            now,
-            lifetime.deadline(now, meta.ends_at),
-            new_version(),
-        )
-        self._check_size(session, record)
-        return _Composed(record, meta, fields, stored)
+    def __repr__(self) -> str:  # tracebacks may show local variables
+        return f"Bid({self.place!r})"
 
-    def _check_size(self, session: Session[T], record: Record) -> None:
+
+class Race:
+    """Writes sessions of one store.
+
+    Args:
+        storer: the backend.
+        lifetime: the store's.
+        now: unix seconds.
+        max_size: of value and meta, in bytes; None: no limit.
+    """
+
+    __slots__ = ("_lifetime", "_max_size", "_now", "_storer", "_turns")
+
+    def __init__(
+        self, storer: Storer, *, lifetime: Lifetime, now: Callable[[], float], max_size: int | None
+    ) -> None:
+        self._storer = storer
+        self._lifetime = lifetime
+        self._now = now
+        self._max_size = max_size
+        self._turns: WeakValueDictionary[tuple[int, str], anyio.Lock] = WeakValueDictionary()
+
+    async def write(self, bid: Bid, over: State, *, blank: Callable[[], State] | None) -> Won | None:
+        """Put it over *over*, or else over the newest, until it wins.
+
+        Args:
+            bid: what to write.
+            over: what this request read; without a handle: nothing is stored.
+            blank: what a login is written over when there is nothing left; None: it is no login.
+
+        Returns:
+            The write that stands; None: the session is gone or of another epoch, and stays as it is.
+
+        Raises:
+            ConflictError: *value_over* says so, or others won for five seconds.
+            StorerError: the backend failed; whether it wrote is unknown.
+        """
+        if over.handle:
+            won, tried = await self._try(bid, over)
+            if won is not None:
+                return won
+            async with self._turn(bid.place.key(over.handle)):
+                won = await self._catch_up(bid, over, tried)
+            if won is not None or blank is None:
+                return won
+            over = blank()
+
+        for _ in range(3):  # 144 random bits are taken once in the life of the universe; a broken backend may say so
+            won, _ = await self._try(bid, over)
+            if won is not None:
+                return won
+        raise StorerError(f"session {bid.place.name!r}: the backend says that three new random keys are taken")
+
+    def may_exceed(self, size: int) -> bool:
+        """Whether a value of so many bytes may be over the limit, with its meta."""
+        return self._max_size is not None and size + _META_BYTES > self._max_size
+
+    def check(self, bid: Bid, over: State) -> None:
+        """Raise whatever speaks against the write as far as this request knows; asks no backend."""
+        self._compose(bid, over, bid.value_over(over))
+
+    def _check_size(self, place: Place, record: Record) -> None:
         size = len(record.value) + len(record.meta)
         if self._max_size is not None and size > self._max_size:
-            raise SessionTooLargeError(session.name, size=size, limit=self._max_size)
+            raise SessionTooLargeError(place.name, size=size, limit=self._max_size)
 
-    def _value(self, session: Session[T], draft: Draft) -> tuple[bytes, tuple[str, ...]]:
-        """Our value, over what others wrote since: what only they changed stays theirs."""
-        stored = session._record
-        if stored is None:
-            return draft.value, ()
-        if not draft.is_changed:
-            return stored.value, ()
-        if stored.value == session._base or self._on_conflict == "overwrite":
-            return self._merger.carry_unknown(stored.value, draft.value), ()
-
-        ours = self._merger.carry_unknown(session._base, draft.value)
-        merged = self._merger.merge(session._base, ours, stored.value, on_conflict=self._on_conflict)
-        return merged.data, merged.conflicts
-
-    # the second phase
-
-    async def _commit(self, session: Session[T]) -> None:
-        if session._doomed or session._draft is not None:
-            await self._ready()
-        while session._doomed:
-            doomed = session._doomed[0]
-            await self._storer.delete(self._key(session.name, doomed.handle))
-            session._doomed = session._doomed[1:]
-            self._report("destroyed", session.name, doomed.handle, doomed.owner)
-
-        if session._draft is None:
-            return
-        draft: Draft
-        composed: _Composed | None
-        draft, composed = session._draft
-        session._draft = None
-        if draft.is_touch:
-            if await self._touch(session):
-                self._settle(session, draft)
-            else:
-                self._drop(session, "gone")
-        elif session._record is None:
-            await self._create(session, draft)
-        else:
-            await self._replace(session, draft, composed)
-
-    async def _touch(self, session: Session[T]) -> bool:
-        now = self.now()
-        expires_at = session._meta.effective_lifetime(self.lifetime).deadline(now, session._meta.ends_at)
-        if not await self._storer.touch(self._key(session.name, session.handle), seen_at=now, expires_at=expires_at):
-            return False
-
-        session._seen_at = now
-        self._report("touched", session.name, session.handle)
-        return True
-
-    async def _create(self, session: Session[T], draft: Draft) -> None:
-        for _ in range(3):  # 128 random bits are taken once in the life of the universe; a broken backend may say so
-            token = new_token()
-            record, meta, *_ = self._compose(session, draft, token)
-            if await self._storer.create(self._key(session.name, token.handle), record):
-                session._handle = token.handle
-                session._is_inert = False
-                self._confirm(session, draft, record, meta, token)
-                self._report("created", session.name, token.handle, record.owner)
-                await self._end_replaced(session)
-                return
-
-        raise StorerError(f"session {session.name!r}: the backend says that three new random keys are taken")
-
-    async def _end_replaced(self, session: Session[T]) -> None:
-        """What this session takes the place of goes, if the request proved the right to it."""
-        replaced, session._replaced = session._replaced, None
-        handle = replaced.handle if replaced else ""
-        text, session._unverified = session._unverified, ""
-        if text and self._sealer is not None:
-            claims = self._sealer.open(text, name=self._bound(session.name), now=self.now())
-            text = claims.body.decode("latin-1") if claims and claims.is_reference else ""
-        token = parse_token(text)
-        if token is not None:
-            record = await self._storer.read(self._key(session.name, token.handle))
-            meta = meta_of(record)
-            if meta is not None and self._opens(meta, self._digest_of(session.name, token), self.now()):
-                handle = token.handle
-        if handle and await self._storer.delete(self._key(session.name, handle)):
-            self._report("destroyed", session.name, handle, reason="replaced")
-
-    async def _replace(self, session: Session[T], draft: Draft, composed: "_Composed | None") -> None:
-        stored = session._record
-        if stored is None:
-            await self._lose(session, draft)
-            return
-
-        key = self._key(session.name, session.handle)
-        token = self._next_token(session, draft)
-        if token is not None or composed is None or composed.over is not stored:
-            composed = self._compose(session, draft, token)
-        record, meta, fields, _ = composed
-        if not await self._storer.replace(key, record, version=stored.version):
-            async with self._turn(key):
-                await self._replace_newest(session, draft, record, token)
-            return
-
-        self._confirm(session, draft, record, meta, token)
-        self._report_saved(session, token, fields)
-
-    async def _replace_newest(self, session: Session[T], draft: Draft, record: Record, token: Token | None) -> None:
-        """Somebody was faster than *record*: merge, and try again until it wins."""
-        key = self._key(session.name, session.handle)
+    async def _catch_up(self, bid: Bid, over: State, tried: "_Try") -> Won | None:
+        """Somebody was faster: make it over the newest, and try again until it wins."""
         deadline = anyio.current_time() + RACE_SECONDS
         attempt = 0
         while True:
             attempt += 1
-            stored = await self._catch_up(session, key, attempt)
-            if stored is None:
-                await self._lose(session, draft)
-                return
-            if was_applied(record, session):  # the driver sent it twice, and others wrote over it in between
-                if token and not self._opens(session._meta, self._digest_of(session.name, token), self.now()):
-                    token = None
-                self._confirm(session, draft, stored, session._meta, token)
-                self._report_saved(session, token)
-                return
+            await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
+            newest = await self.newest(bid.place, over)
+            if newest is None:
+                return None
+            if newest.descends_from(tried.won.state.version):  # its answer got lost, and others wrote over it
+                return self._applied(tried.won, newest)
+            if tried.doubt is not None and not newest.descends_from(tried.base.version):
+                raise tried.doubt  # others have written so often since that nobody can tell
             if anyio.current_time() >= deadline:
-                self._report("conflict", session.name, session.handle, session.user_id, reason="too many writers")
-                raise ConflictError(f"session {session.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again")
+                raise ConflictError(
+                    f"session {bid.place.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again"
+                )
 
-            token = self._next_token(session, draft)
-            record, meta, fields, _ = self._compose(session, draft, token)
-            if await self._storer.replace(key, record, version=stored.version):
-                self._confirm(session, draft, record, meta, token)
-                self._report_saved(session, token, fields)
-                return
+            won, tried = await self._try(bid, newest)
+            if won is not None:
+                return won
 
-    def _report_saved(self, session: Session[T], token: Token | None, fields: tuple[str, ...] = ()) -> None:
-        self._report("regenerated" if token else "saved", session.name, session.handle, session.user_id)
-        if fields:
-            self._report("merged", session.name, session.handle, session.user_id, fields=fields)
+    async def newest(self, place: Place, loaded: State) -> State | None:
+        """What is stored now; None if our token means nothing any more."""
+        record = await self._storer.read(place.key(loaded.handle))
+        state = None if record is None else State.of(record, loaded.handle)
+        return state if state is not None and state.meta.epoch == loaded.meta.epoch else None
+
+    async def _try(self, bid: Bid, over: State) -> tuple[Won | None, "_Try"]:
+        """One write, over one state: composed and sealed before anything is sent."""
+        made = bid.value_over(over)
+        if bid.is_update and not made.is_changed:
+            won = Won(over, made, None, "", is_created=False)
+            return won, _Try(won, over)
+
+        won, record = self._compose(bid, over, made)
+        key = bid.place.key(won.state.handle)
+        if won.is_created:
+            is_done = await self._storer.create(key, record)
+            return (won if is_done else None), _Try(won, over)
+
+        doubt: StorerError | None = None
+        try:
+            is_done = await self._storer.replace(key, record, version=over.version)
+        except StorerError as error:
+            if not bid.is_update:
+                raise
+            doubt = error
+            is_done = await self._storer.replace(key, record, version=over.version)  # the version proves if it was
+        return (won if is_done else None), _Try(won, over, doubt)
+
+    def _compose(self, bid: Bid, over: State, made: Made) -> tuple[Won, Record]:
+        now, place = self._now(), bid.place
+        token = self._next_token(bid, over, now)
+        digest = None if token is None else place.digest(token.secret)
+        state = advance(
+            over,
+            bid.wishes,
+            made.data,
+            lifetime=self._lifetime,
+            now=now,
+            handle=over.handle if token is None else token.handle,
+            is_changed=made.is_changed,
+            version=new_version(),
+            spelling=made.spelling,
+            digest=digest,
+            presented=bid.presented,
+        )
+        record = state.record(self._lifetime)
+        self._check_size(place, record)
+        if token is None and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
+            token = bid.stale
+        sealed = "" if token is None else bid.seal(token, state)
+        return Won(state, made, digest, sealed, not over.handle), record
+
+    def _next_token(self, bid: Bid, over: State, now: float) -> Token | None:
+        """A new one, or the same handle with a new secret, when one is due."""
+        if not over.handle:
+            return new_token()
+        if not bid.wishes.rotations:
+            lifetime = over.meta.effective_lifetime(self._lifetime)
+            if not bid.can_tell or not over.meta.secrets.is_due(bid.presented, lifetime, now=now):
+                return None
+        return Token(over.handle, new_secret())
+
+    def _applied(self, won: Won, newest: State) -> Won:
+        """An earlier try stands, under the writes of others; its secret may have been ended by them."""
+        digest, sealed = won.digest, won.sealed
+        if digest is not None:
+            grace = newest.meta.effective_lifetime(self._lifetime).grace.total_seconds()
+            if not newest.meta.secrets.opens(digest, grace=grace, now=self._now()):
+                digest, sealed = None, ""
+        return Won(newest, None, digest, sealed, is_created=False)
 
     @asynccontextmanager
     async def _turn(self, key: str) -> AsyncGenerator[None]:
@@ -288,10 +261,10 @@ class WritingOverseer(Overseer[T]):
         Of many who try at once one wins, and the others have worked for nothing. With turns, a writer has only those of
         other processes against it.
         """
-        place = threading.get_ident(), key  # each thread has an event loop of its own, and a lock belongs to one
-        lock = self._turns.get(place)
+        where = threading.get_ident(), key  # each thread has an event loop of its own, and a lock belongs to one
+        lock = self._turns.get(where)
         if lock is None:
-            lock = self._turns[place] = anyio.Lock(fast_acquire=True)
+            lock = self._turns[where] = anyio.Lock(fast_acquire=True)
         with anyio.move_on_after(RACE_SECONDS / 2) as waiting:
             await lock.acquire()
         try:
@@ -300,84 +273,16 @@ class WritingOverseer(Overseer[T]):
             if not waiting.cancelled_caught:
                 lock.release()
 
-    async def _catch_up(self, session: Session[T], key: str, attempt: int) -> Record | None:
-        """Take what is stored now as what we write over; None if our token means nothing any more."""
-        if attempt:
-            await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
-        record = await self._storer.read(key)
-        meta = meta_of(record)
-        if record is None or meta is None or meta.epoch != session._meta.epoch:
-            return None
 
-        session._record, session._meta = record, meta
-        return record
+class _Try(NamedTuple):
+    """A write that did not win, or whose answer got lost.
 
-    def _next_token(self, session: Session[T], draft: Draft) -> Token | None:
-        """The same handle with a new secret, when one is due."""
-        if not draft.marks.rotations:
-            meta = session._meta
-            lifetime = meta.effective_lifetime(self.lifetime)
-            if not draft.can_tell or not wants_rotation(meta, session._presented, lifetime, now=self.now()):
-                return None
+    Args:
+        won: what it would have been.
+        base: what it was to be written over.
+        doubt: whether it was written is not known.
+    """
 
-        return Token(session.handle, new_token().secret)
-
-    async def _lose(self, session: Session[T], draft: Draft) -> None:
-        """The record is gone, or of another epoch: it stays as it is. Only a login goes on, as a session of its own."""
-        if not draft.marks.is_login:
-            self._drop(session, "gone")
-            return
-
-        session._record = None
-        session._meta = replace(BLANK, flashes=session._meta.flashes, label=session._meta.label)
-        await self._create(session, draft)
-
-    def _drop(self, session: Session[T], reason: str) -> None:
-        self._report("dropped", session.name, session.handle, session.user_id, reason=reason)
-        session._is_inert = True
-        session._record = None
-        session._marks = None
-
-    def _confirm(self, session: Session[T], draft: Draft, record: Record, meta: Meta, token: Token | None) -> None:
-        """The write is confirmed: from here on changes are counted anew."""
-        session._record, session._meta, session._seen_at = record, meta, record.seen_at
-        self._settle(session, draft)
-        if token is not None:
-            session._presented = self._digest_of(session.name, token)
-        elif draft.can_tell:
-            token = session._stale  # the write is confirmed, so nobody has logged in meanwhile
-        if token is None:
-            return
-
-        session._stale = None
-        text = token.text()
-        now = record.seen_at
-        if self._sealer is not None:
-            claims = Claims(text.encode(), True, token.handle, now, meta.ends_at, record.owner, b"")  # noqa: FBT003
-            text = self._sealer.seal(claims, name=self._bound(session.name))
-        max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
-        session._outgoing = Outgoing(text, max_age)
-
-
-class _Composed(NamedTuple):
-    """A record and its meta, the fields that a merge decided, and the stored record that it is written over."""
-
-    record: Record
-    meta: Meta
-    fields: tuple[str, ...]
-    over: Record | None
-
-
-def lineage(session: Session[T], now: float) -> bytes:
-    """That of what is written over the stored record."""
-    stored = session._record
-    return b"" if stored is None else descended(session._meta.lineage, stored.version, stored.seen_at, now=now)
-
-
-def was_applied(record: Record, session: Session[T]) -> bool:
-    """Whether the stored record is this one, or was written over it."""
-    stored = session._record
-    if stored is None:
-        return False
-
-    return stored.version == record.version or is_ancestor(record.version, session._meta.lineage)
+    won: Won
+    base: State
+    doubt: StorerError | None = None

@@ -1,11 +1,12 @@
 """What a durable storer remembers about sessions that the client holds: which have ended, and for whom all have.
 
-One ledger per user, and one per anonymous session: whether a token still counts is one read. A user's epoch is a number
-that is raised, not a time: no clock has to be right for a logout to hold.
+One ledger per user, and one per anonymous session: whether a token still counts is one read. Of a user with many logouts
+the ledger is bounded; what no longer fits is remembered under a key per session, at a second read. A user's epoch is a
+number that is raised, not a time: no clock has to be right for a logout to hold.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from hashlib import sha256
 
@@ -22,6 +23,8 @@ _SLACK = 86_400.0
 """Seconds that a denial outlives the token it denies: another process may have a wrong clock."""
 _ATTEMPTS = 50
 _CACHED = 10_000
+_MOST = 32
+"""How many ended sessions of one user stand in one ledger."""
 
 
 class Ledger(msgspec.Struct, array_like=True, frozen=True):
@@ -31,11 +34,13 @@ class Ledger(msgspec.Struct, array_like=True, frozen=True):
         epoch: sessions of the user under a lower one are ended.
         denied: session ids that are ended, and until when that must be remembered.
         generation: of one session, for replay protection.
+        spilled: until when some of the user's ended sessions are remembered under keys of their own; 0.0: none is.
     """
 
     epoch: int = 0
     denied: dict[str, float] = {}  # msgspec copies it
     generation: int = 0
+    spilled: float = 0.0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,13 +86,12 @@ class Revocations:
         Raises:
             StorerError: the backend failed, which is never "not revoked".
         """
-        key = self._key(session_id, user_id)
-        known = self._cache.get(key)
-        if known is not None and self._now() - known[1] < self._max_lag:
-            ledger = known[0]
-        else:
-            ledger, _ = await self._read(key)
-        return epoch >= ledger.epoch and session_id not in ledger.denied
+        ledger = await self._known(self._key(session_id, user_id))
+        if epoch < ledger.epoch or session_id in ledger.denied:
+            return False
+        if ledger.spilled <= self._now():
+            return True
+        return session_id not in (await self._known(self._own_key(session_id))).denied
 
     async def epoch(self, user_id: str, until: float) -> int:
         """The user's epoch, for a session that lasts *until* then (unix seconds)."""
@@ -97,20 +101,39 @@ class Revocations:
             await self._storer.touch(key, seen_at=self._now(), expires_at=until + _SLACK)
         return ledger.epoch
 
-    async def deny(self, session_id: str, user_id: str | None, until: float) -> None:
-        """End one session, whose token would last *until* then (unix seconds)."""
-        await self._change(
-            self._key(session_id, user_id),
-            until,
-            lambda ledger: msgspec.structs.replace(ledger, denied={**ledger.denied, session_id: until + _SLACK}),
-        )
+    async def deny(self, session_id: str, user_id: str | None, epoch: int, until: float) -> bool:
+        """End one session: compare and set.
+
+        Args:
+            session_id: what the token says.
+            user_id: likewise.
+            epoch: the user's, when the session was theirs.
+            until: when the token would have ended, unix seconds.
+
+        Returns:
+            Whether it was this call that ended it; False: somebody else had.
+        """
+        key = self._key(session_id, user_id)
+        forgotten_at = until + _SLACK
+
+        async def denied(ledger: Ledger) -> Ledger | None:
+            if epoch < ledger.epoch or session_id in ledger.denied:
+                return None
+            if ledger.spilled > self._now() and session_id in (await self._read(self._own_key(session_id)))[0].denied:
+                return None
+            ledger = await self._with_room(ledger)
+            return msgspec.structs.replace(ledger, denied={**ledger.denied, session_id: forgotten_at})
+
+        return await self._change(key, forgotten_at, denied) is not None
 
     async def raise_epoch(self, user_id: str, until: float) -> int:
         """End every session of a user; the epoch of those that follow."""
-        ledger = await self._change(
-            self._key("", user_id), until, lambda ledger: msgspec.structs.replace(ledger, epoch=ledger.epoch + 1)
-        )
-        return ledger.epoch
+
+        async def raised(ledger: Ledger) -> Ledger:
+            return msgspec.structs.replace(ledger, epoch=ledger.epoch + 1, denied={}, spilled=0.0)
+
+        ledger = await self._change(self._key("", user_id), until + _SLACK, raised)
+        return 0 if ledger is None else ledger.epoch
 
     async def generation(self, session_id: str) -> int:
         """The newest generation of a session's token."""
@@ -127,7 +150,7 @@ class Revocations:
         ledger, record = await self._read(key)
         if ledger.generation == generation:
             followed = msgspec.structs.replace(ledger, generation=generation + 1)
-            if await self._write(key, followed, until, record):
+            if await self._write(key, followed, until + _SLACK, record):
                 return True
             ledger, _ = await self._read(key)
         return ledger.generation == generation + 1
@@ -135,11 +158,21 @@ class Revocations:
     def _key(self, session_id: str, user_id: str | None) -> str:
         # "~" begins no session's name: these keys are no session's
         if user_id is None:
-            return f"{self._namespace}:~ended:{session_id}"
+            return self._own_key(session_id)
         return f"{self._namespace}:~user:{sha256(user_id.encode()).hexdigest()}"
+
+    def _own_key(self, session_id: str) -> str:
+        return f"{self._namespace}:~ended:{session_id}"
 
     def _generation_key(self, session_id: str) -> str:
         return f"{self._namespace}:~generation:{session_id}"
+
+    async def _known(self, key: str) -> Ledger:
+        """As `_read`, from the cache where that may be as old."""
+        known = self._cache.get(key)
+        if known is not None and self._now() - known[1] < self._max_lag:
+            return known[0]
+        return (await self._read(key))[0]
 
     async def _read(self, key: str) -> tuple[Ledger, Record | None]:
         record = await self._storer.read(key)
@@ -150,22 +183,40 @@ class Revocations:
         self._remember(key, ledger)
         return ledger, record
 
-    async def _change(self, key: str, until: float, change: Callable[[Ledger], Ledger]) -> Ledger:
+    async def _with_room(self, ledger: Ledger) -> Ledger:
+        """A ledger with room for one more: what a request reads is bounded, however often a user logs out.
+
+        The older half moves to keys of their own first, so that at no moment one of them is in neither place.
+        """
+        if len(ledger.denied) < _MOST:
+            return ledger
+
+        ended = sorted(ledger.denied.items(), key=lambda item: item[1])
+        for session_id, forgotten_at in ended[_MOST // 2 :]:
+            await self._write(
+                self._own_key(session_id), Ledger(denied={session_id: forgotten_at}), forgotten_at, None
+            )
+        spilled = max(ledger.spilled, ended[-1][1])
+        return msgspec.structs.replace(ledger, denied=dict(ended[: _MOST // 2]), spilled=spilled)
+
+    async def _change(
+        self, key: str, expires_at: float, change: Callable[[Ledger], Awaitable[Ledger | None]]
+    ) -> Ledger | None:
+        """Read, change, write, until it wins; None: *change* found nothing to do."""
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
             ledger, record = await self._read(key)
             now = self._now()
             kept = {session_id: end for session_id, end in ledger.denied.items() if end > now}
-            ledger = change(msgspec.structs.replace(ledger, denied=kept))
-            if await self._write(key, ledger, until, record):
-                return ledger
+            following = await change(msgspec.structs.replace(ledger, denied=kept))
+            if following is None or await self._write(key, following, expires_at, record):
+                return following
 
         raise ConflictError("others kept writing the revocation ledger; try again")
 
-    async def _write(self, key: str, ledger: Ledger, until: float, record: Record | None) -> bool:
+    async def _write(self, key: str, ledger: Ledger, expires_at: float, record: Record | None) -> bool:
         now = self._now()
-        expires_at = until + _SLACK
         if record is None:
             new = Record(_encode(ledger), b"", None, now, now, expires_at, new_version())
             done = await self._storer.create(key, new)

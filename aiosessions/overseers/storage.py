@@ -3,30 +3,35 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from hmac import compare_digest
 from typing import Literal, TypeVar
-from weakref import WeakValueDictionary
 
-from aiosessions._draft import SHORT
+from aiosessions._ending import Ending
 from aiosessions._errors import (
+    STRIPPED,
     ConfigError,
+    ConflictError,
     DecodeError,
     NoSessionError,
+    ResponseStartedError,
+    SessionError,
     SessionTooLargeError,
     StorerError,
     UnsupportedError,
 )
-from aiosessions._events import Event, logger
+from aiosessions._events import Event
 from aiosessions._lifetime import Lifetime, moment
-from aiosessions._marks import Doomed, Exchange
-from aiosessions._meta import Meta, meta_of
+from aiosessions._place import Place
+from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
+from aiosessions._state import BLANK, NOTHING, Meta, State, Wishes
 from aiosessions._store import SessionInfo
 from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
-from aiosessions.overseers.updating import UpdatingOverseer
+from aiosessions.overseers.endings import Endings
+from aiosessions.overseers.overseer import Overseer, Plan, changed, gone
+from aiosessions.overseers.race import Bid, Made, Race, Won
 from aiosessions.sealers.sealer import Claims, Sealer
-from aiosessions.storers.storer import Record, Storer, UserIndexed
+from aiosessions.storers.storer import Storer, UserIndexed
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.codecs import Codec
 
@@ -35,7 +40,7 @@ __all__ = ["StorageOverseer"]
 T = TypeVar("T")
 
 
-class StorageOverseer(UpdatingOverseer[T]):
+class StorageOverseer(Overseer[T]):
     """Keeps sessions of one type in a backend.
 
     Args:
@@ -111,11 +116,13 @@ class StorageOverseer(UpdatingOverseer[T]):
             clock=clock,
         )
         self._storer = storer
-        self._on_conflict = on_conflict
-        self._max_size = max_size
-        self._turns = WeakValueDictionary()
+        self._race = Race(storer, lifetime=self.lifetime, now=self.now, max_size=max_size)
+        self._on_conflict: Literal["merge", "raise", "overwrite"] = on_conflict
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
+        self._endings = Endings(
+            storer, opened=self._proven, lifetime=self.lifetime, now=self.now, report=self._report
+        )
         if sealer is not None:
             self._prove_token(sealer)
 
@@ -125,8 +132,8 @@ class StorageOverseer(UpdatingOverseer[T]):
         ends_at = now if self.lifetime.absolute is None else now + self.lifetime.absolute.total_seconds()
         claims = Claims(new_token().text().encode(), True, new_handle(), now, ends_at, "x" * 255, b"")  # noqa: FBT003
         try:
-            token = sealer.seal(claims, name=self._bound(self.name))
-            self._transport.write(RawHeaders([]), self.name, token, Carried("", is_secure=True), None)
+            token = sealer.seal(claims, name=self._own_place.bound)
+            self._transport.write(RawHeaders([]), self.name, token, Carried(""), None)
         except UnsupportedError:
             return  # it has public keys only: this store reads
         except SessionTooLargeError as error:
@@ -134,109 +141,138 @@ class StorageOverseer(UpdatingOverseer[T]):
                 f"sealer: its tokens do not fit the transport ({error}): give another, or more room"
             ) from None
 
+    def check_lifetime(self, lifetime: Lifetime) -> None:
+        """See `Keeper.check_lifetime`."""
+        if lifetime.absolute is None and getattr(self._sealer, "needs_expiry", False):
+            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
+
     # reading
 
-    async def _load(self, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
-        token = self._opened(carried, name)
+    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
+        token = None if not carried.present else self._opened(place, carried)
         if token is None:
-            return self._blank(carried, name, exchange)
+            return self._blank(place, carried, reply)
 
         try:
             if not self._is_ready:
                 await self._ready()
-            return await self._find(token, carried, name, exchange, touch=touch)
+            record = await self._storer.read(place.prefix + token.handle)
         except StorerError as error:
-            self._report("store_failed", name, token.handle, reason=type(error.__cause__).__name__)
+            self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
             if self._on_storer_error == "raise":
                 raise
+            # what the token refers to may live: it is never overwritten, and a destroy() has to end it
+            return self._blank(place, carried, reply, standing="unread", ended=(Ending(None, carried.token or ""),))
 
-            session = self._blank(carried, name, exchange)
-            session._is_degraded = True
-            return session
+        state = None if record is None else State.of(record, token.handle)
+        if state is None:
+            self._report(
+                "rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable"
+            )
+            unproven = () if record is None else (Ending(None, carried.token or ""),)
+            return self._blank(place, carried, reply, ended=unproven)
 
-    def _opened(self, carried: Carried, name: str) -> Token | None:
+        return await self._found(place, carried, reply, token, state, touch=touch)
+
+    async def _found(
+        self, place: Place, carried: Carried, reply: Reply, token: Token, state: State, *, touch: bool
+    ) -> Session[T]:
+        """The session of a state, if the token's secret opens it and it has not expired."""
+        meta = state.meta
+        lifetime = meta.effective_lifetime(self.lifetime)
+        digest = place.digest(token.secret)
+        now = self.now()
+        if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
+            return await self._refused(place, carried, reply, state, digest)
+
+        deadline = lifetime.deadline(state.seen_at, meta.ends_at)
+        if deadline is not None and now >= deadline:
+            self._report("expired", place.name, token.handle, state.owner)
+            return self._blank(place, carried, reply)
+
+        try:
+            value = self._codec.decode(state.value)
+        except DecodeError as error:
+            # written by another version: the record stays until the session that takes its place is stored
+            self._unreadable(place, token.handle, state.owner, error)
+            return self._blank(place, carried, reply, ended=(Ending(state),))
+
+        stale = token if self._sealer is not None and self._is_stale(carried.token or "") else None
+        if touch and now - state.seen_at >= lifetime.touch_window():
+            seen = await self._touched(place, state)
+            if seen is None:
+                return self._blank(place, carried, reply)
+            state = seen
+
+        self._report("loaded", place.name, token.handle, state.owner)
+        return self._session_type(place, carried, reply, value, state, presented=digest, stale=stale)
+
+    def _opened(self, place: Place, carried: Carried) -> Token | None:
         """The token that came, if it has a token's shape; no backend is asked for another."""
         text = carried.token
         if text is None:
-            if carried.present:
-                self._report("rejected", name, reason="duplicate" if carried.duplicate else "malformed")
+            self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
             return None
 
         if self._sealer is not None:
-            claims = self._sealer.open(text, name=self._bound(name), now=self.now())
-            if claims is None or not claims.is_reference:
-                self._report("rejected", name, reason="not sealed by us")
+            text = self._unsealed(place, self._sealer, text)
+            if text is None:
                 return None
-            text = claims.body.decode("latin-1")
-
         token = parse_token(text)
         if token is None:
-            self._report("rejected", name, reason="malformed")
+            self._report("rejected", place.name, reason="malformed")
         return token
 
-    async def _find(self, token: Token, carried: Carried, name: str, exchange: Exchange, *, touch: bool) -> Session[T]:
-        key = self._key(name, token.handle)
-        record = await self._storer.read(key)
-        meta = meta_of(record)
-        if record is None or meta is None:
-            self._report("rejected", name, token.handle, reason="unknown" if record is None else "unreadable")
-            return self._blank(carried, name, exchange)
+    def _proven(self, place: Place, text: str) -> Token | None:
+        """The token that a text stands for, without an event: it came before."""
+        if self._sealer is None:
+            return parse_token(text)
+        claims = self._sealer.open(text, name=place.bound, now=self.now())
+        return parse_token(claims.body.decode("latin-1")) if claims is not None and claims.is_reference else None
 
-        now = self.now()
-        digest = self._digest_of(name, token)
-        if not self._opens(meta, digest, now):
-            return await self._refuse(token, record, meta, digest, carried, name, exchange)
+    def _unsealed(self, place: Place, sealer: Sealer, text: str) -> str | None:
+        claims = self._open(sealer, text, place)
+        if claims is None:
+            return None
+        if not claims.is_reference:
+            self._report("rejected", place.name, reason="not sealed by us")
+            return None
+        return claims.body.decode("latin-1")
 
-        lifetime = meta.effective_lifetime(self.lifetime)
-        deadline = lifetime.deadline(record.seen_at, meta.ends_at)
-        if deadline is not None and now >= deadline:
-            self._report("expired", name, token.handle, record.owner)
-            return self._blank(carried, name, exchange)
-
-        try:
-            value = self._codec.decode(record.value)
-        except DecodeError as error:
-            # written by another version: the record stays until the session that takes its place is stored
-            logger.warning("session %s %s cannot be read: %s", name, token.handle, error)
-            session = self._blank(carried, name, exchange)
-            session._replaced = Doomed(token.handle, record.owner, meta)
-            return session
-
-        session = self._session_type(self, name, carried, exchange, value, record.value, token.handle, record, meta)
-        session._presented = digest
-        if self._sealer is not None and not self._is_under_current_key(carried.token or ""):
-            session._stale = token
-        if touch and now - record.seen_at >= lifetime.touch_window() and not await self._touch(session):
-            return self._blank(carried, name, exchange)
-
-        self._report("loaded", name, token.handle, record.owner)
-        return session
-
-    async def _refuse(
-        self, token: Token, record: Record, meta: Meta, digest: bytes, carried: Carried, name: str, exchange: Exchange
+    async def _refused(
+        self, place: Place, carried: Carried, reply: Reply, state: State, digest: bytes
     ) -> Session[T]:
         """A wrong secret: forged, or one that was right before."""
-        session = self._blank(carried, name, exchange)
-        lifetime = meta.effective_lifetime(self.lifetime)
-        short = digest[:SHORT]
-        if any(
-            compare_digest(secret.digest, short) and self.now() - secret.issued_at < lifetime.grace.total_seconds()
-            for secret in meta.superseded
-        ):
+        grace = state.meta.effective_lifetime(self.lifetime).grace.total_seconds()
+        verdict = state.meta.secrets.verdict(digest, grace=grace, now=self.now())
+        if verdict == "superseded":
             # an answer to this request must not overwrite the newer token that is on its way, or there already
-            session._is_inert = True
-            self._report("token_superseded", name, token.handle, record.owner)
-            return session
+            self._report("token_superseded", place.name, state.handle, state.owner)
+            return self._blank(place, carried, reply, standing="dead")
+        if verdict == "unknown":
+            self._report("rejected", place.name, state.handle, reason="wrong secret")
+            return self._blank(place, carried, reply)
 
-        was_right = any(compare_digest(secret.digest[:SHORT], short) for secret in (*meta.retired, *meta.secrets))
-        if not was_right:
-            self._report("rejected", name, token.handle, reason="wrong secret")
-            return session
+        self._report("token_reused", place.name, state.handle, state.owner)
+        if self._on_reuse == "destroy" and await self._storer.delete(place.key(state.handle)):
+            self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
+        return self._blank(place, carried, reply)
 
-        self._report("token_reused", name, token.handle, record.owner)
-        if self._on_reuse == "destroy" and await self._storer.delete(self._key(name, token.handle)):
-            self._report("destroyed", name, token.handle, record.owner, reason="token reused")
-        return session
+    async def _touched(self, place: Place, state: State) -> State | None:
+        """The same, seen now; None if it is gone. A touch that fails degrades nobody: the session was read."""
+        try:
+            return await self._touch(place, state)
+        except StorerError as error:
+            self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            return state
+
+    async def _touch(self, place: Place, state: State) -> State | None:
+        now = self.now()
+        expires_at = state.meta.effective_lifetime(self.lifetime).deadline(now, state.meta.ends_at)
+        if not await self._storer.touch(place.key(state.handle), seen_at=now, expires_at=expires_at):
+            return None
+        self._report("touched", place.name, state.handle)
+        return state.seen(now)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -247,16 +283,16 @@ class StorageOverseer(UpdatingOverseer[T]):
         Raises:
             StorerError: the backend failed.
         """
-        if session._record is None:
+        if not session.handle:
             return False
 
-        await self._ready()
-        record = await self._storer.read(self._key(session.name, session.handle))
-        meta = meta_of(record)
-        if record is None or meta is None or meta.epoch != session._meta.epoch:
+        with STRIPPED:
+            await self._ready()
+            newest = await self._race.newest(session._place, session._state)
+        if newest is None:
             return False
 
-        session._seen_at = max(session._seen_at, record.seen_at)
+        session._seen(newest.seen_at)
         return not session.is_expired
 
     async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]:
@@ -268,22 +304,220 @@ class StorageOverseer(UpdatingOverseer[T]):
             name: the session's name; None: the store's own.
 
         Raises:
-            NoSessionError: it is gone, or not theirs.
+            NoSessionError: it is gone, not theirs, or was written by another version.
             StorerError: the backend failed.
         """
-        name = self._checked(name)
-        await self._ready()
-        record = await self._storer.read(self._key(name, handle)) if is_handle(handle) else None
-        meta = meta_of(record)
-        if record is not None and meta is not None and record.owner == user_id:
-            deadline = meta.effective_lifetime(self.lifetime).deadline(record.seen_at, meta.ends_at)
+        place = self._place(name)
+        with STRIPPED:
+            await self._ready()
+            record = await self._storer.read(place.key(handle)) if is_handle(handle) else None
+            state = None if record is None else State.of(record, handle)
+        if state is not None and state.owner == user_id:
+            deadline = state.deadline(self.lifetime)
             if deadline is None or self.now() < deadline:
-                value = self._codec.decode(record.value)
-                return self._session_type(
-                    self, name, Carried(""), Exchange(), value, record.value, handle, record, meta
-                )
+                try:
+                    value = self._codec.decode(state.value)
+                except DecodeError as error:
+                    self._unreadable(place, handle, user_id, error)
+                else:
+                    return self._session_type(place, Carried(""), Reply(), value, state)
 
-        raise NoSessionError(f"{user_id!r} has no session {name!r} of this handle")
+        raise NoSessionError(f"{user_id!r} has no session {place.name!r} of this handle")
+
+    # writing
+
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
+        """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
+        secrets, presented = session._state.meta.secrets, session._presented
+        if can_tell and session._stale is not None and self._reseals and secrets.is_newest(presented):
+            return True
+
+        lifetime = session._state.meta.effective_lifetime(self.lifetime)
+        if len(secrets.opening) == 1 and lifetime.rotate is None:
+            return False
+        return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
+
+    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:
+        if session._standing == "unread":
+            raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
+        if (not session.handle or wishes.rotations) and not can_tell:
+            raise ResponseStartedError(
+                f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
+                "response"
+            )
+
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        flashes = plan.wishes.added or plan.state.meta.flashes
+        if plan.is_write and (flashes or self._race.may_exceed(len(plan.data))):
+            self._race.check(self._bid(plan), plan.state)  # before anything of this request is written
+        return plan
+
+    async def _carry_out(self, plan: Plan[T]) -> None:
+        session, place = plan.session, plan.session._place
+        await self._ready()
+        if not plan.is_write:
+            if plan.wishes.is_touched:
+                await self._extend(plan)
+            return
+        if session._ended and not plan.wishes.is_login and await self._endings.has_heir(session):
+            self._drop(session, "superseded")
+            return
+
+        blank = self._own_login(plan) if plan.wishes.is_login else None
+        won = await self._write(session, self._bid(plan), plan.state, blank)
+        if won is None:
+            self._drop(session, "gone")
+            return
+        self._confirm(plan, won)
+
+    def _bid(self, plan: Plan[T]) -> Bid:
+        session, place = plan.session, plan.session._place
+        return Bid(
+            place,
+            plan.wishes,
+            lambda theirs: self._made(plan, theirs),
+            lambda token, state: self._sealed(place, token, state),
+            session._presented,
+            plan.can_tell,
+            session._stale,
+        )
+
+    async def _write(
+        self, session: Session[T], bid: Bid, over: State, blank: Callable[[], State] | None = None
+    ) -> Won | None:
+        try:
+            return await self._race.write(bid, over, blank=blank)
+        except ConflictError:
+            self._report("conflict", session.name, session.handle, session.user_id)
+            raise
+
+    async def _extend(self, plan: Plan[T]) -> None:
+        """An explicit touch, under the epoch that was loaded and the lifetime that holds now."""
+        session = plan.session
+        newest = await self._race.newest(session._place, plan.state)
+        seen = None if newest is None else await self._touch(session._place, newest)
+        if seen is None:
+            self._drop(session, "gone")
+        elif session._lives == plan.lives:
+            session._settled(plan.state.seen(seen.seen_at), lives=plan.lives, wishes=plan.wishes)
+
+    def _made(self, plan: Plan[T], theirs: State) -> Made:
+        """Our value, over what others wrote since: what only they changed stays theirs."""
+        ours, base = plan.data, plan.state.value
+        if not plan.is_changed:
+            return Made(theirs.value if theirs.handle else ours, False, theirs.meta.spelling)  # noqa: FBT003
+        if not theirs.handle:
+            return Made(ours, True)  # noqa: FBT003
+        if theirs.value == base or self._on_conflict == "overwrite":
+            return Made(self._merger.carry_unknown(theirs.value, ours), True)  # noqa: FBT003
+
+        ours = self._merger.carry_unknown(base, ours)
+        merged = self._merger.merge(base, ours, theirs.value, on_conflict=self._on_conflict)
+        return Made(merged.data, True, 0, merged.conflicts, is_merged=True)  # noqa: FBT003
+
+    def _own_login(self, plan: Plan[T]) -> Callable[[], State]:
+        """What a login is written over whose record is gone: a session of its own, with its label and flashes."""
+        meta = Meta(label=plan.state.meta.label, flashes=plan.state.meta.flashes)
+        return lambda: State("", plan.state.value, None, self.now(), self.now(), 0, meta)
+
+    def _sealed(self, place: Place, token: Token, state: State) -> str:
+        """The text that the client gets."""
+        text = token.text()
+        if self._sealer is None:
+            return text
+        claims = Claims(text.encode(), True, token.handle, state.seen_at, state.meta.ends_at, state.owner, b"")  # noqa: FBT003
+        return self._sealer.seal(claims, name=place.bound)
+
+    def _confirm(self, plan: Plan[T], won: Won) -> None:
+        """The write stands: from here on changes are counted anew."""
+        session, place, state = plan.session, plan.session._place, won.state
+        kind: Literal["created", "regenerated", "saved"] = "saved"
+        if won.is_created:
+            kind = "created"
+        elif won.digest is not None:
+            kind = "regenerated"
+        lifetime = state.meta.effective_lifetime(self.lifetime)
+        forgot = won.digest is not None and state.meta.secrets.forgets(
+            grace=lifetime.grace.total_seconds(), now=state.seen_at
+        )
+        self._report(kind, place.name, state.handle, state.owner, reason="superseded secrets forgotten" if forgot else "")
+        made = won.made
+        if made is not None and made.fields:
+            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
+
+        presented = (won.digest or session._presented) if won.sealed else None
+        if not session._settled(state, lives=plan.lives, wishes=plan.wishes, presented=presented):
+            return  # destroyed meanwhile: it ends next
+        if made is None or made.is_merged:  # others' changes came in
+            self._adopt(session, plan.data, state.value)
+        if won.is_created:
+            session._ends_now()
+        if won.sealed:
+            max_age = self._max_age(lifetime, state.seen_at, state.meta.ends_at)
+            session._reply.tell(place, session._carried, won.sealed, max_age)
+
+    @staticmethod
+    def _never_sealed(_: Token, __: State) -> str:
+        """An update rotates no secret, and so has no token to seal."""
+        return ""
+
+    async def _end_one(self, session: Session[T], ending: Ending) -> None:
+        await self._endings.end(session._place, ending)
+
+    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
+        """See `Store.update`."""
+        turn = session._own_turn()
+        await turn.take()
+        try:
+            with STRIPPED:
+                await self._ready()
+                if session.handle:
+                    await self._update(session, change)
+                elif session._standing == "dead":
+                    raise gone(session)
+                else:
+                    await self._update_own(session, change)
+                if session._is_ending:
+                    await self._end(session)
+        finally:
+            turn.end()
+        return session.value
+
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        state, lives, place = session._state, session._lives, session._place
+        pending = self._codec.encode(session.value)
+        is_pending = self._differs(state.value, session.value, pending)
+
+        def value_over(theirs: State) -> Made:
+            value = changed(change, self._codec.decode(theirs.value))
+            data = self._codec.encode(value)
+            is_changed = self._differs(theirs.value, value, data)
+            if is_changed:
+                self._codec.check(value, data)
+                data = self._merger.carry_unknown(theirs.value, data)
+            fields: tuple[str, ...] = ()
+            if is_pending:  # what cannot be merged onto it is found before anything is written
+                ours = self._merger.carry_unknown(state.value, pending)
+                on_conflict: Literal["merge", "raise"] = "raise" if self._on_conflict == "raise" else "merge"
+                fields = self._merger.merge(state.value, ours, data, on_conflict=on_conflict).conflicts
+            return Made(data if is_changed else theirs.value, is_changed, 0, fields)
+
+        newest = await self._race.newest(place, state)
+        if newest is None:
+            self._drop(session, "gone")
+            raise gone(session)
+
+        bid = Bid(place, NOTHING, value_over, self._never_sealed, b"", can_tell=False, is_update=True)
+        won = await self._write(session, bid, newest)
+        if won is None:
+            self._drop(session, "gone")
+            raise gone(session)
+        if won.made is None or won.made.is_changed:
+            self._report("saved", place.name, won.state.handle, won.state.owner)
+        if won.made is not None and won.made.fields:
+            self._report("merged", place.name, won.state.handle, won.state.owner, fields=won.made.fields)
+        if session._settled(won.state, lives=lives):
+            self._adopt(session, state.value if is_pending else pending, won.state.value)
 
     # the user's sessions
 
@@ -295,27 +529,15 @@ class StorageOverseer(UpdatingOverseer[T]):
             StorerError: the backend failed.
         """
         found: list[SessionInfo] = []
-        await self._ready()
-        for key, record in await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:"):
-            meta = meta_of(record)
-            if meta is None:
-                continue
-            deadline = meta.effective_lifetime(self.lifetime).deadline(record.seen_at, meta.ends_at)
-            if deadline is not None and self.now() >= deadline:
-                continue
-
+        with STRIPPED:
+            await self._ready()
+            records = await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:")
+        for key, record in records:
             _, name, handle = key.rsplit(":", 2)
-            found.append(
-                SessionInfo(
-                    handle,
-                    name,
-                    meta.label,
-                    moment(record.created_at),
-                    moment(record.seen_at),
-                    None if deadline is None else moment(deadline),
-                    None if meta.authenticated_at is None else moment(meta.authenticated_at),
-                )
-            )
+            state = State.of(record, handle)
+            # the record's own deadline: it may be of a store with another lifetime
+            if state is not None and (record.expires_at is None or self.now() < record.expires_at):
+                found.append(_info(name, state, record.expires_at))
         return sorted(found, key=lambda info: info.seen_at, reverse=True)
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> int:
@@ -332,9 +554,10 @@ class StorageOverseer(UpdatingOverseer[T]):
             UnsupportedError: the storer has no user index.
             StorerError: the backend failed.
         """
-        await self._ready()
-        kept = None if keep is None or not keep.handle else self._key(keep.name, keep.handle)
-        count = await self._indexed().delete_by_owner(user_id, prefix=f"{self._namespace}:", keep=kept)
+        kept = None if keep is None or not keep.handle else keep._place.key(keep.handle)
+        with STRIPPED:
+            await self._ready()
+            count = await self._indexed().delete_by_owner(user_id, prefix=f"{self._namespace}:", keep=kept)
         self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
         return count
 
@@ -352,16 +575,17 @@ class StorageOverseer(UpdatingOverseer[T]):
         if not is_handle(handle):
             return False
 
-        name = self._checked(name)
-        await self._ready()
-        key = self._key(name, handle)
-        record = await self._storer.read(key)
-        # once more when it was written in between: the version proves whose it was when it went
-        while record is not None and record.owner == user_id:
-            if await self._storer.delete(key, version=record.version):
-                self._report("destroyed", name, handle, user_id)
-                return True
+        place = self._place(name)
+        key = place.key(handle)
+        with STRIPPED:
+            await self._ready()
             record = await self._storer.read(key)
+            # once more when it was written in between: the version proves whose it was when it went
+            while record is not None and record.owner == user_id:
+                if await self._storer.delete(key, version=record.version):
+                    self._report("destroyed", place.name, handle, user_id)
+                    return True
+                record = await self._storer.read(key)
         return False
 
     def _indexed(self) -> UserIndexed:
@@ -372,3 +596,16 @@ class StorageOverseer(UpdatingOverseer[T]):
             f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, RedisStorer and "
             "PostgresStorer have one"
         )
+
+
+def _info(name: str, state: State, expires_at: float | None) -> SessionInfo:
+    meta = state.meta
+    return SessionInfo(
+        state.handle,
+        name,
+        meta.label,
+        moment(state.created_at),
+        moment(state.seen_at),
+        None if expires_at is None else moment(expires_at),
+        None if meta.authenticated_at is None else moment(meta.authenticated_at),
+    )

@@ -1,0 +1,94 @@
+"""How stored sessions end: those that a handler destroyed, and those that a new session took the place of."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiosessions._ending import Ending
+from aiosessions._errors import StorerError
+from aiosessions._events import Reporter
+from aiosessions._lifetime import Lifetime
+from aiosessions._place import Place
+from aiosessions._session import Session
+from aiosessions._state import State
+from aiosessions._tokens import Token
+from aiosessions.storers.storer import Storer
+
+__all__ = ["Endings"]
+
+
+class Endings:
+    """Ends sessions of one store, never on the strength of a handle alone.
+
+    Args:
+        storer: the backend.
+        opened: the token that a text from a client stands for, if it is one.
+        lifetime: the store's.
+        now: unix seconds.
+        report: where events go.
+    """
+
+    __slots__ = ("_lifetime", "_now", "_opened", "_report", "_storer")
+
+    def __init__(
+        self,
+        storer: Storer,
+        *,
+        opened: Callable[[Place, str], Token | None],
+        lifetime: Lifetime,
+        now: Callable[[], float],
+        report: Reporter,
+    ) -> None:
+        self._storer = storer
+        self._opened = opened
+        self._lifetime = lifetime
+        self._now = now
+        self._report = report
+
+    async def end(self, place: Place, ending: Ending) -> None:
+        """End it, if it is still what it was.
+
+        Raises:
+            StorerError: it may not have ended.
+        """
+        state = ending.state
+        if ending.is_anyhow and state is not None:
+            await self._storer.delete(place.key(state.handle))
+            self._report("destroyed", place.name, state.handle, state.owner)
+            return
+
+        while (found := (await self._look(place, ending))[0]) is not None:
+            if await self._storer.delete(place.key(found.handle), version=found.version):
+                reason = "" if ending.is_wanted else "replaced"
+                self._report("destroyed", place.name, found.handle, found.owner, reason=reason)
+                return
+
+    async def has_heir(self, session: Session[Any]) -> bool:  # Any: a session of any type
+        """Whether somebody has rotated what a new session takes the place of: a login must not be overwritten."""
+        for ending in session._ended:
+            if (await self._look(session._place, ending))[1]:
+                return True
+        return False
+
+    async def _look(self, place: Place, ending: Ending) -> tuple[State | None, bool]:
+        """What is stored now, if it is at the epoch that was loaded; and whether it is at another."""
+        loaded = ending.state
+        token = None if loaded is not None else self._opened(place, ending.token)
+        if loaded is None and token is None:
+            return None, False
+
+        handle = loaded.handle if loaded is not None else token.handle if token is not None else ""
+        record = await self._storer.read(place.key(handle))
+        state = None if record is None else State.of(record, handle)
+        if state is None:
+            if record is not None and ending.is_wanted:
+                raise StorerError(
+                    f"session {place.name!r} {handle} was written by another version and may not have ended"
+                )
+            return None, False
+
+        if token is None:
+            is_same = loaded is not None and state.meta.epoch == loaded.meta.epoch
+            return (state, False) if is_same else (None, True)
+        grace = state.meta.effective_lifetime(self._lifetime).grace.total_seconds()
+        verdict = state.meta.secrets.verdict(place.digest(token.secret), grace=grace, now=self._now())
+        return (state if verdict == "opens" else None), verdict == "superseded"
