@@ -43,13 +43,15 @@ class Exchange:
     Args:
         is_managed: a middleware saves and tells the client.
         is_started: the headers have left.
+        is_plain: the request came by http or ws, as far as the server knows.
     """
 
-    __slots__ = ("is_managed", "is_started")
+    __slots__ = ("is_managed", "is_plain", "is_started")
 
     def __init__(self) -> None:
         self.is_managed: bool = False
         self.is_started: bool = False
+        self.is_plain: bool = False
 
 
 class Doomed(NamedTuple):

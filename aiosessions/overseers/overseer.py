@@ -16,15 +16,15 @@ from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
 from aiosessions._marks import Doomed, Exchange, Outgoing
-from aiosessions._request import ResponseView, response_view
+from aiosessions._request import SECURE_SCHEMES, ResponseView, response_view
 from aiosessions._request_sessions import Loading, incoming
 from aiosessions._session import Session
 from aiosessions._store import Request, Response
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import hold, is_held, release
 from aiosessions.storers.storer import Openable, Storer
-from aiosessions.transports.cookies import default_transport
-from aiosessions.transports.transport import Carried, Transport, check_name
+from aiosessions.transports.cookies import default_transport, warn_plain_http
+from aiosessions.transports.transport import Carried, HTTPSOnly, Transport, check_name
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
 from aiosessions.values.merge import Merger
 
@@ -57,6 +57,7 @@ class Overseer(ABC, Generic[T]):
         clock: Callable[[], float],
     ) -> None:
         self._transport: Transport = default_transport() if transport is None else transport
+        self._warns_plain_http = isinstance(self._transport, HTTPSOnly) and self._transport.needs_https
         check_name(self._transport, name)
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")
@@ -179,6 +180,7 @@ class Overseer(ABC, Generic[T]):
         try:
             carried = self._transport.read(view, name)
             sessions.claim(carried.where, self)
+            sessions.exchange.is_plain = view.scheme not in SECURE_SCHEMES
             session = await self._load(carried, name, sessions.exchange, touch=touch)
         except BaseException:
             if sessions.find(self, name) is loading:
@@ -207,6 +209,7 @@ class Overseer(ABC, Generic[T]):
         view, sessions = incoming(request)
         carried = self._transport.read(view, name)
         sessions.claim(carried.where, self)
+        sessions.exchange.is_plain = view.scheme not in SECURE_SCHEMES
         before = sessions.find(self, name)
         session = self._blank(carried, name, sessions.exchange)
         if isinstance(before, Session):
@@ -301,6 +304,9 @@ class Overseer(ABC, Generic[T]):
         if outgoing.token is not None:
             self._transport.write(response, session.name, outgoing.token, session._carried, outgoing.max_age)
             session._is_sent = True
+            if self._warns_plain_http and session._exchange.is_plain:
+                self._warns_plain_http = False
+                warn_plain_http()
             return
 
         if session._carried.present or session._is_sent:

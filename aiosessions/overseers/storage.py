@@ -126,7 +126,7 @@ class StorageOverseer(UpdatingOverseer[T]):
         claims = Claims(new_token().text().encode(), True, new_handle(), now, ends_at, "x" * 255, b"")  # noqa: FBT003
         try:
             token = sealer.seal(claims, name=self._bound(self.name))
-            self._transport.write(RawHeaders([]), self.name, token, Carried("", is_secure=True), None)
+            self._transport.write(RawHeaders([]), self.name, token, Carried(""), None)
         except UnsupportedError:
             return  # it has public keys only: this store reads
         except SessionTooLargeError as error:

@@ -4,7 +4,7 @@ import re
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._request import RequestView, ResponseView
-from aiosessions.transports.transport import SECURE_SCHEMES, Carried, check_token, forbid_caching, merge_list
+from aiosessions.transports.transport import Carried, check_token, forbid_caching, merge_list
 
 __all__ = ["HeaderTransport"]
 
@@ -68,16 +68,15 @@ class HeaderTransport:
         """See `Transport.read`."""
         header = self._header(name).lower()
         where = f"header {header}"
-        is_secure = request.scheme in SECURE_SCHEMES
         values = request.header(header)
         if not values:
-            return Carried(where, is_secure=is_secure)
+            return Carried(where)
         if len(values) > 1:
-            return Carried(where, present=True, duplicate=True, is_secure=is_secure)
+            return Carried(where, present=True, duplicate=True)
 
         token = values[0].strip(" \t")
         usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
-        return Carried(where, token if usable else None, present=True, is_secure=is_secure)
+        return Carried(where, token if usable else None, present=True)
 
     def write(
         self,
