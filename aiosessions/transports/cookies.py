@@ -258,6 +258,20 @@ def warn_plain_http() -> None:
     )
 
 
+def _default_options() -> CookieOptions:
+    if os.environ.get("AIOSESSIONS_DEBUG") != "1":
+        return CookieOptions()
+    _warn_debug()
+    return CookieOptions.debug()
+
+
+@cache
+def _warn_debug() -> None:
+    _logger.warning(
+        "AIOSESSIONS_DEBUG=1: session cookies are set without Secure and without name prefix: for your own machine only"
+    )
+
+
 class _Wire(NamedTuple):
     """What one session is called in cookie headers, worked out once."""
 
@@ -286,6 +300,10 @@ def _wire(prefix: str, session: str) -> _Wire:
     )
 
 
+def _is_usable(token: str) -> bool:
+    return 0 < len(token) <= _TOTAL_LIMIT and token.isascii()
+
+
 def _join(chunks: dict[str, str]) -> str:
     """The token that a set of chunks, in order, carries; nothing unless the set is whole and of one making."""
     heads: set[str] = set()
@@ -298,21 +316,3 @@ def _join(chunks: dict[str, str]) -> str:
         heads.add(head)
         token += text
     return token if len(heads) == 1 else ""
-
-
-def _is_usable(token: str) -> bool:
-    return 0 < len(token) <= _TOTAL_LIMIT and token.isascii()
-
-
-def _default_options() -> CookieOptions:
-    if os.environ.get("AIOSESSIONS_DEBUG") != "1":
-        return CookieOptions()
-    _warn_debug()
-    return CookieOptions.debug()
-
-
-@cache
-def _warn_debug() -> None:
-    _logger.warning(
-        "AIOSESSIONS_DEBUG=1: session cookies are set without Secure and without name prefix: for your own machine only"
-    )
