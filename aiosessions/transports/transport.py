@@ -1,8 +1,8 @@
 """Where a token travels: what every transport says and does."""
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -36,10 +36,8 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool = False
     chunks: tuple[str, ...] = ()
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # a Struct's own would show the token in rich tracebacks
-        yield "where", self.where
-        yield "present", self.present
-        yield "duplicate", self.duplicate
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # Any: as msgspec has it, whose own would show the token
+        return [("where", self.where), ("present", self.present), ("duplicate", self.duplicate)]
 
     def __repr__(self) -> str:
         return f"Carried({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
