@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Protocol
 
-__all__ = ["ASGIRequest", "RequestView", "ResponseView", "RawHeaders", "response_view"]
+__all__ = ["SECURE_SCHEMES", "ASGIRequest", "RequestView", "ResponseView", "RawHeaders", "response_view"]
+
+SECURE_SCHEMES = frozenset(("https", "wss"))
 
 
 class RequestView(Protocol):

@@ -1,6 +1,8 @@
 """Who may open a websocket: browsers send cookies along whatever page opens one (ASVS 5 4.4.2)."""
 
+import re
 from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiosessions._errors import ConfigError
@@ -8,6 +10,7 @@ from aiosessions._errors import ConfigError
 __all__ = ["Origins"]
 
 _PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"https?://[a-z0-9._:\[\]-]+", re.ASCII)  # as browsers write it (RFC 6454 §6.2)
 
 
 class Origins:
@@ -35,20 +38,30 @@ class Origins:
         if origin is None or origin in self._others:
             return True
 
-        parts = urlsplit(origin)
-        own = urlsplit(f"//{host}")
-        try:
-            default = _PORTS.get(parts.scheme)
-            return bool(parts.hostname) and (parts.hostname, parts.port or default) == (
-                own.hostname,
-                own.port or default,
-            )
-        except ValueError:  # a port that is no number
-            return False
+        theirs = _address(origin)
+        return theirs is not None and theirs == _address(f"{theirs.scheme}://{host}")
 
     @staticmethod
     def _checked(origin: str) -> str:
-        parts = urlsplit(origin)
-        if parts.scheme not in _PORTS or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}".lower():
+        if not _ORIGIN.fullmatch(origin) or _address(origin) is None:
             raise ConfigError(f"origins: {origin!r} is no origin: write it like 'https://shop.example'")
         return origin
+
+
+class _Address(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+
+
+def _address(origin: str) -> _Address | None:
+    """Where an origin is; None for what is none, as `null` and whatever a client may make up."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:  # brackets around no address, a port that is no number, letters that no host has
+        return None
+
+    if not parts.scheme or not parts.hostname:
+        return None
+    return _Address(parts.scheme, parts.hostname, _PORTS.get(parts.scheme) if port is None else port)

@@ -1,9 +1,11 @@
 """Cookies: how they are named, protected, read, set and removed (RFC 6265bis)."""
 
 import logging
+import math
 import os
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
@@ -11,9 +13,9 @@ from typing import Literal, NamedTuple
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._lifetime import MAX_AGE_LIMIT
 from aiosessions._request import RequestView, ResponseView
-from aiosessions.transports.transport import SECURE_SCHEMES, Carried, check_token, forbid_caching, merge_list
+from aiosessions.transports.transport import Carried, check_token, forbid_caching, merge_list
 
-__all__ = ["CookieOptions", "CookieTransport", "default_transport"]
+__all__ = ["CookieOptions", "CookieTransport", "default_transport", "warn_plain_http"]
 
 _logger = logging.getLogger("aiosessions")
 
@@ -127,7 +129,7 @@ class CookieTransport:
             is looked at now and never again.
     """
 
-    __slots__ = ("_attributes", "_options", "_prefix", "_warned")
+    __slots__ = ("_attributes", "_most_chunks", "_options", "_prefix")
 
     def __init__(self, options: CookieOptions | None = None) -> None:
         if options is None:
@@ -135,7 +137,8 @@ class CookieTransport:
         self._options = options
         self._prefix = options.name_prefix
         self._attributes = options.attributes
-        self._warned = False
+        # Every chunk but the last is a full cookie.
+        self._most_chunks = 0 if options.max_bytes <= _COOKIE_LIMIT else math.ceil(options.max_bytes / _COOKIE_LIMIT)
 
     @classmethod
     def debug(cls) -> "CookieTransport":
@@ -150,21 +153,25 @@ class CookieTransport:
         """How this transport's cookies are protected."""
         return self._options
 
+    @property
+    def needs_https(self) -> bool:
+        """See `HTTPSOnly`: browsers drop a Secure cookie that comes by plain http."""
+        return self._options.secure
+
     def read(self, request: RequestView, name: str) -> Carried:
         """See `Transport.read`."""
         wire = _wire(self._prefix, name)
-        is_secure = request.scheme in SECURE_SCHEMES
-        lines = [line for line in request.header("cookie") if wire.name in line]
-        if not lines:
-            return wire.absent_secure if is_secure else wire.absent
+        lines = request.header("cookie")
         if len(lines) == 1 and lines[0].startswith(wire.equals) and ";" not in lines[0]:
             # The session's cookie and no other: what most requests carry.
             token = lines[0][len(wire.equals) :].rstrip(" \t")
-            return Carried(wire.where, token if _is_usable(token) else None, True, False, (), is_secure)  # noqa: FBT003 -- keywords take a quarter longer
+            return Carried(wire.where, token if _is_usable(token) else None, present=True)
 
         values: list[str] = []
         chunks: list[tuple[str, str]] = []
         for line in lines:
+            if wire.name not in line:
+                continue
             for pair in line.split(";"):
                 stripped = pair.strip(" \t")
                 if stripped.startswith(wire.equals):
@@ -172,37 +179,27 @@ class CookieTransport:
                 elif stripped.startswith(wire.dot) and (chunk := wire.chunk.match(stripped)) is not None:
                     chunks.append((chunk[1], chunk[2]))
         if not values and not chunks:
-            return wire.absent_secure if is_secure else wire.absent
+            return wire.absent
 
         parts = dict(sorted(chunks))
         token = values[0] if values else _join(parts)
         duplicate = len(values) > 1 or len(parts) < len(chunks)
         usable = not duplicate and not (values and chunks) and _is_usable(token)
-        return Carried(
-            wire.where,
-            token if usable else None,
-            present=True,
-            duplicate=duplicate,
-            chunks=tuple(parts),
-            is_secure=is_secure,
-        )
+        return Carried(wire.where, token if usable else None, present=True, duplicate=duplicate, chunks=tuple(parts))
 
     def write(self, response: ResponseView, name: str, token: str, carried: Carried, max_age: int | None) -> None:
         """See `Transport.write`. Max-Age is at least 1 second and at most 400 days (RFC 6265bis §5.5)."""
         check_token(token, name)
         wire = _wire(self._prefix, name)
-        cookies = self._split(name, wire, token)
-        self._warn_plain_http(carried)
-
         lifetime = "" if max_age is None else f"; Max-Age={min(max(int(max_age), 1), _MAX_AGE)}"
+        cookies = self._split(name, wire, token)
         lines = [f"{each}={value}{lifetime}{self._attributes}" for each, value in cookies.items()]
-        lines += [self._expired(each) for each in wire.left_by(carried) if each not in cookies]
-        self._send(response, wire, lines)
+        self._send(response, wire, lines + self._expired(wire, carried, kept=cookies))
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
         """See `Transport.clear`."""
         wire = _wire(self._prefix, name)
-        self._send(response, wire, [self._expired(each) for each in (wire.name, *carried.chunks)])
+        self._send(response, wire, self._expired(wire, carried, kept=()))
 
     def vary(self, response: ResponseView, name: str) -> None:  # noqa: ARG002 -- a header needs it
         """See `Transport.vary`."""
@@ -226,8 +223,15 @@ class CookieTransport:
             raise SessionTooLargeError(name, size=size, limit=limit)
         return cookies
 
-    def _expired(self, cookie: str) -> str:
-        return f"{cookie}=; Max-Age=0{self._attributes}"
+    def _expired(self, wire: "_Wire", carried: Carried, *, kept: Collection[str]) -> list[str]:
+        """The lines that remove every other cookie this session can have.
+
+        Not only those that came: a browser hears the answers to two requests in any order, so what it will hold when
+        it hears this one is not known.
+        """
+        chunks = (f"{wire.dot}{index}" for index in range(self._most_chunks))
+        every = dict.fromkeys((wire.name, *chunks, *carried.chunks))
+        return [f"{each}=; Max-Age=0{self._attributes}" for each in every if each not in kept]
 
     def _send(self, response: ResponseView, wire: "_Wire", lines: list[str]) -> None:
         others = response.header("Set-Cookie")
@@ -239,21 +243,33 @@ class CookieTransport:
                 response.add("Set-Cookie", line)
         forbid_caching(response)
 
-    def _warn_plain_http(self, carried: Carried) -> None:
-        if self._warned or carried.is_secure or not self._options.secure:
-            return
-
-        self._warned = True
-        _logger.warning(
-            "a Secure session cookie was set on what looks like plain http, where browsers drop it: use https; behind "
-            "a proxy let the server trust its forwarded headers; on your own machine set AIOSESSIONS_DEBUG=1 or use "
-            "CookieTransport.debug(); in tests use a base URL with https://"
-        )
-
 
 def default_transport() -> CookieTransport:
     """What an overseer uses when it is given no transport."""
     return CookieTransport()
+
+
+def warn_plain_http() -> None:
+    """Say what becomes of the cookie of a transport that `needs_https` on a request that came without."""
+    _logger.warning(
+        "a Secure session cookie was set on what looks like plain http, where browsers drop it: use https; behind "
+        "a proxy let the server trust its forwarded headers; on your own machine set AIOSESSIONS_DEBUG=1 or use "
+        "CookieTransport.debug(); in tests use a base URL with https://"
+    )
+
+
+def _default_options() -> CookieOptions:
+    if os.environ.get("AIOSESSIONS_DEBUG") != "1":
+        return CookieOptions()
+    _warn_debug()
+    return CookieOptions.debug()
+
+
+@cache
+def _warn_debug() -> None:
+    _logger.warning(
+        "AIOSESSIONS_DEBUG=1: session cookies are set without Secure and without name prefix: for your own machine only"
+    )
 
 
 class _Wire(NamedTuple):
@@ -266,15 +282,6 @@ class _Wire(NamedTuple):
     chunk: re.Pattern[str]
     own: re.Pattern[str]
     absent: Carried
-    absent_secure: Carried
-
-    def left_by(self, carried: Carried) -> tuple[str, ...]:
-        """The names that came, as far as they can be told: chunks that made a whole set came alone."""
-        if not carried.present:
-            return ()
-        if carried.chunks and carried.token is not None:
-            return carried.chunks
-        return self.name, *carried.chunks
 
 
 @lru_cache(maxsize=256)
@@ -290,8 +297,11 @@ def _wire(prefix: str, session: str) -> _Wire:
         chunk=re.compile(rf"({literal}\.[0-9])=(.*)", re.ASCII | re.DOTALL),
         own=re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII),
         absent=Carried(where),
-        absent_secure=Carried(where, is_secure=True),
     )
+
+
+def _is_usable(token: str) -> bool:
+    return 0 < len(token) <= _TOTAL_LIMIT and token.isascii()
 
 
 def _join(chunks: dict[str, str]) -> str:
@@ -306,21 +316,3 @@ def _join(chunks: dict[str, str]) -> str:
         heads.add(head)
         token += text
     return token if len(heads) == 1 else ""
-
-
-def _is_usable(token: str) -> bool:
-    return 0 < len(token) <= _TOTAL_LIMIT and token.isascii()
-
-
-def _default_options() -> CookieOptions:
-    if os.environ.get("AIOSESSIONS_DEBUG") != "1":
-        return CookieOptions()
-    _warn_debug()
-    return CookieOptions.debug()
-
-
-@cache
-def _warn_debug() -> None:
-    _logger.warning(
-        "AIOSESSIONS_DEBUG=1: session cookies are set without Secure and without name prefix: for your own machine only"
-    )

@@ -1,10 +1,12 @@
 """Tokens in a header of their own, for clients without cookies."""
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._request import RequestView, ResponseView
-from aiosessions.transports.transport import SECURE_SCHEMES, Carried, check_token, forbid_caching, merge_list
+from aiosessions.transports.transport import Carried, check_token, forbid_caching, merge_list
 
 __all__ = ["HeaderTransport"]
 
@@ -61,23 +63,22 @@ class HeaderTransport:
         """Raises ConfigError for a session name that makes no header name."""
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigError(f"name={name!r}: in a header use lower-case letters, digits and hyphens only")
-        if self._header(name).lower() in _TAKEN:
-            raise ConfigError(f"name={name!r}: {self._header(name)!r} has a meaning of its own: choose another prefix")
+        wire = _wire(self._prefix, name)
+        if wire.key in _TAKEN:
+            raise ConfigError(f"name={name!r}: {wire.header!r} has a meaning of its own: choose another prefix")
 
     def read(self, request: RequestView, name: str) -> Carried:
         """See `Transport.read`."""
-        header = self._header(name).lower()
-        where = f"header {header}"
-        is_secure = request.scheme in SECURE_SCHEMES
-        values = request.header(header)
+        wire = _wire(self._prefix, name)
+        values = request.header(wire.key)
         if not values:
-            return Carried(where, is_secure=is_secure)
+            return wire.absent
         if len(values) > 1:
-            return Carried(where, present=True, duplicate=True, is_secure=is_secure)
+            return Carried(wire.where, present=True, duplicate=True)
 
         token = values[0].strip(" \t")
         usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
-        return Carried(where, token if usable else None, present=True, is_secure=is_secure)
+        return Carried(wire.where, token if usable else None, present=True)
 
     def write(
         self,
@@ -99,15 +100,29 @@ class HeaderTransport:
 
     def vary(self, response: ResponseView, name: str) -> None:
         """See `Transport.vary`."""
-        merge_list(response, "Vary", self._header(name), unless="*")
+        merge_list(response, "Vary", _wire(self._prefix, name).header, unless="*")
 
     def _send(self, response: ResponseView, name: str, value: str) -> None:
-        header = self._header(name)
+        header = _wire(self._prefix, name).header
         response.replace(header, [value])
         if self._expose:
             # "*" does not cover requests with credentials, so the name stands beside it.
             merge_list(response, "Access-Control-Expose-Headers", header)
         forbid_caching(response)
 
-    def _header(self, name: str) -> str:
-        return self._prefix + name.title()
+
+class _Wire(NamedTuple):
+    """What one session's header is called, worked out once."""
+
+    header: str
+    key: str
+    where: str
+    absent: Carried
+
+
+@lru_cache(maxsize=256)
+def _wire(prefix: str, session: str) -> _Wire:
+    header = prefix + session.title()
+    key = header.lower()
+    where = f"header {key}"
+    return _Wire(header, key, where, Carried(where))

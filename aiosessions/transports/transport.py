@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
 
 from aiosessions._errors import ConfigError, EncodeError
 from aiosessions._request import RequestView, ResponseView
 
-__all__ = ["Carried", "Transport", "check_name", "check_token", "forbid_caching", "merge_list"]
-
-SECURE_SCHEMES = frozenset(("https", "wss"))
+__all__ = ["Carried", "HTTPSOnly", "Transport", "check_name", "check_token", "forbid_caching", "merge_list"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _COOKIE_OCTETS = bytes(set(range(0x21, 0x7F)) - set(b'",;\\'))  # RFC 6265 §4.1.1
@@ -19,7 +19,7 @@ _DIRECTIVE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 _CACHEABLE = frozenset(("max-age", "must-understand", "public", "s-maxage"))
 
 
-class Carried(NamedTuple):
+class Carried(msgspec.Struct, frozen=True, gc=False):
     """What came with a request, for one session name. Its `repr` does not show the token.
 
     Args:
@@ -28,7 +28,6 @@ class Carried(NamedTuple):
         present: whether something came at all.
         duplicate: whether it came more than once, and is therefore no session.
         chunks: the names of the chunk cookies that came.
-        is_secure: whether the request came by https or wss, as far as the server knows.
     """
 
     where: str
@@ -36,16 +35,19 @@ class Carried(NamedTuple):
     present: bool = False
     duplicate: bool = False
     chunks: tuple[str, ...] = ()
-    is_secure: bool = False
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # Any: as msgspec has it, whose own would show the token
+        return [("where", self.where), ("present", self.present), ("duplicate", self.duplicate)]
 
     def __repr__(self) -> str:
-        return f"Carried(where={self.where!r}, present={self.present}, duplicate={self.duplicate})"
+        return f"Carried({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 class Transport(Protocol):
     """Carries one token per session name, both ways.
 
-    A transport may also have a method `check(name)` that raises ConfigError for session names it cannot carry.
+    A transport may also have a method `check(name)` that raises ConfigError for session names it cannot carry, and an
+    attribute `needs_https` (see `HTTPSOnly`).
     """
 
     def read(self, request: RequestView, name: str) -> Carried:
@@ -69,6 +71,16 @@ class Transport(Protocol):
 
     def vary(self, response: ResponseView, name: str) -> None:
         """Tell caches that the response depends on the session (RFC 9110 §12.5.5)."""
+        ...
+
+
+@runtime_checkable
+class HTTPSOnly(Protocol):
+    """A transport that says whether its tokens are lost on plain http."""
+
+    @property
+    def needs_https(self) -> bool:
+        """Whether clients drop a token that comes by plain http; there the first one is warned about."""
         ...
 
 

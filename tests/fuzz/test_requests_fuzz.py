@@ -106,7 +106,7 @@ async def issued(store: Sessions, user_id: str | None, text: str) -> list[tuple[
         session.csrf_token()
     response = Response()
     await store.save(session, response)
-    return tokens_in(response)
+    return [(name, value) for name, value in tokens_in(response) if value]  # without what it removes
 
 
 def tokens_in(response: Response) -> list[tuple[str, str]]:
