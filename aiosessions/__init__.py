@@ -18,8 +18,8 @@ from aiosessions._errors import (
     UnsupportedError,
 )
 from aiosessions._events import Event
-from aiosessions._lifetime import Lifetime
 from aiosessions._flashes import Flash, JSONValue
+from aiosessions._lifetime import Lifetime
 from aiosessions._request import RequestView, ResponseView
 from aiosessions._session import Session
 from aiosessions._store import Request, Response, SessionInfo, Store

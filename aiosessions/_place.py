@@ -8,10 +8,10 @@ from aiosessions.transports.transport import HTTPSOnly, Transport
 
 __all__ = ["Keeper", "Place"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Keeper(Protocol[T]):
+class Keeper(Protocol[T_co]):
     """What a session asks of the store that opened it; answered without I/O."""
 
     @property
@@ -23,7 +23,7 @@ class Keeper(Protocol[T]):
         """Unix seconds; never goes back."""
         ...
 
-    def fresh(self) -> tuple[T, bytes]:
+    def fresh(self) -> tuple[T_co, bytes]:
         """A new value, and its bytes."""
         ...
 

@@ -6,18 +6,17 @@ private attributes.
 
 import sys
 import warnings
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiosessions._csrf import is_masked, masked, new_csrf_key
-from aiosessions._errors import NotAuthenticatedError, ReauthenticationError, SessionError, UnsavedSessionWarning
 from aiosessions._ending import Ending, Standing
+from aiosessions._errors import NotAuthenticatedError, ReauthenticationError, UnsavedSessionWarning
 from aiosessions._flashes import Flash, JSONValue, check_text, packed_flash, shown
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._state import BLANK, NOTHING, State, Wishes, check_user_id
+from aiosessions._state import NOTHING, State, Wishes, check_user_id
 from aiosessions._tokens import Token
 from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried
@@ -25,6 +24,8 @@ from aiosessions.transports.transport import Carried
 __all__ = ["Session"]
 
 T = TypeVar("T")
+
+
 class Session(Generic[T]):
     """A typed session: read and change `value`; the store that opened it does the rest.
 
@@ -242,7 +243,9 @@ class Session(Generic[T]):
 
         The object is then a new, empty session.
         """
-        ended = [each._replace(is_due=True, is_wanted=True) for each in self._ended]  # what it took the place of goes too
+        ended = [
+            each._replace(is_due=True, is_wanted=True) for each in self._ended
+        ]  # what it took the place of goes too
         if self._state.handle:
             ended.append(Ending(self._state, is_due=True, is_wanted=True, is_anyhow=True))
         self._ended = tuple(ended)
@@ -255,7 +258,7 @@ class Session(Generic[T]):
         self._is_new = True
         self._lives += 1
         self.value, data = self._place.keeper.fresh()
-        self._state = _blank(data, self._now())
+        self._state = State.blank(data, self._now())
 
     def touch(self) -> None:
         """Extend the idle deadline now, whatever the touch window says."""
@@ -382,7 +385,7 @@ class Session(Generic[T]):
         """It ended elsewhere: from now on it is neither stored nor sent, but for a login."""
         self._standing = "dead"
         self._wishes = None
-        self._state = _blank(self._state.value, self._state.seen_at)
+        self._state = State.blank(self._state.value, self._state.seen_at)
 
     def _abandon(self) -> None:
         """Forget every change but a destroy."""
@@ -422,7 +425,3 @@ class Session(Generic[T]):
                     stacklevel=2,
                     source=self,
                 )
-
-
-def _blank(data: bytes, now: float) -> State:
-    return State("", data, None, now, now, 0, BLANK)

@@ -102,6 +102,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
         seen_at: last touch or write, unix seconds.
         version: of the record; 0 where the client holds the session.
         meta: the library's own compartment.
+        read_at: when this request saw it, unix seconds: then the token that came was good.
     """
 
     handle: str
@@ -111,19 +112,25 @@ class State(msgspec.Struct, frozen=True, gc=False):
     seen_at: float
     version: int
     meta: Meta
+    read_at: float
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no value
         return f"State(handle={self.handle!r}, version={self.version}, {self.meta!r})"
 
     @staticmethod
-    def of(record: Record, handle: str) -> "State | None":
+    def blank(value: bytes, now: float, meta: Meta = BLANK) -> "State":
+        """That of a session which is not stored."""
+        return State("", value, None, now, now, 0, meta, now)
+
+    @staticmethod
+    def of(record: Record, handle: str, *, now: float) -> "State | None":
         """The state that a record holds; None for one that this library did not write like this."""
         if not (is_time(record.created_at) and is_time(record.seen_at) and 0 <= record.version < _VERSIONS):
             return None
         meta = Meta.unpack(record.meta)
         if meta is None:
             return None
-        return State(handle, record.value, record.owner, record.created_at, record.seen_at, record.version, meta)
+        return State(handle, record.value, record.owner, record.created_at, record.seen_at, record.version, meta, now)
 
     def record(self, lifetime: Lifetime) -> Record:
         """What a storer keeps of it; *lifetime* is the store's."""
@@ -226,7 +233,6 @@ def check_user_id(user_id: object) -> None:
         raise ValueError("user_id holds a NUL")
 
 
-
 def advance(
     state: State,
     wishes: Wishes,
@@ -295,7 +301,7 @@ def advance(
         secrets, updated_at, ends_at, authenticated_at, csrf, label, flashes, own, spelling, _lineage(state, now)
     )
     owner = wishes.user[0] if wishes.user else state.owner
-    return State(handle, value, owner, created_at, now, version, following)
+    return State(handle, value, owner, created_at, now, version, following, now)
 
 
 def _lineage(state: State, now: float) -> bytes:

@@ -119,7 +119,9 @@ class CookieOverseer(Overseer[T]):
                 "lifetime: rotate= is for sessions that a storer keeps; what the client holds is sealed anew with each "
                 "write: leave it out"
             )
-        if lifetime.absolute is None and (self._revocations is not None or getattr(self._sealer, "needs_expiry", False)):
+        if lifetime.absolute is None and (
+            self._revocations is not None or getattr(self._sealer, "needs_expiry", False)
+        ):
             raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
 
     # reading
@@ -173,7 +175,7 @@ class CookieOverseer(Overseer[T]):
         if meta.ends_at is None and self.lifetime.absolute is not None and self._revocations is not None:
             # of a time without revocations: what ends is remembered until the token does, and so it has to
             meta = replace(meta, ends_at=meta.created_at + self.lifetime.absolute.total_seconds())
-        return State(claims.session_id, claims.body, claims.user_id, meta.created_at, meta.seen_at, 0, meta)
+        return State(claims.session_id, claims.body, claims.user_id, meta.created_at, meta.seen_at, 0, meta, self.now())
 
     async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
         """Whether nothing ended this token before its time."""
@@ -322,7 +324,9 @@ class CookieOverseer(Overseer[T]):
                 session._has_ended(ending)
             return may
         if plan.wishes.rotations:
-            return await revocations.deny(before.handle, before.owner, before.meta.user_epoch, before.meta.ends_at or 0.0)
+            return await revocations.deny(
+                before.handle, before.owner, before.meta.user_epoch, before.meta.ends_at or 0.0
+            )
         return await revocations.allows(before.handle, before.owner, before.meta.user_epoch)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:

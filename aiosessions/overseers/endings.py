@@ -78,7 +78,7 @@ class Endings:
 
         handle = loaded.handle if loaded is not None else token.handle if token is not None else ""
         record = await self._storer.read(place.key(handle))
-        state = None if record is None else State.of(record, handle)
+        state = None if record is None else State.of(record, handle, now=self._now())
         if state is None:
             if record is not None and ending.is_wanted:
                 raise StorerError(

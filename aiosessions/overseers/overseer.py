@@ -28,7 +28,7 @@ from aiosessions._reply import Reply
 from aiosessions._request import response_view
 from aiosessions._request_sessions import incoming
 from aiosessions._session import Session
-from aiosessions._state import BLANK, NOTHING, State, Wishes
+from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import Request, Response
 from aiosessions._turn import Turn
 from aiosessions.sealers.sealer import Claims, Sealer
@@ -371,9 +371,7 @@ class Overseer(Generic[T]):
             self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
             if is_changed:
                 self._codec.check(session.value, data)
-            return self._plan(
-                Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell)
-            )
+            return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
         if wishes.is_touched and not is_new:
             return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
         return self._only_ending(session)
@@ -511,8 +509,7 @@ class Overseer(Generic[T]):
 
     def _blank(self, place: Place, carried: Carried, reply: Reply, **options: Any) -> Session[T]:  # Any: see Session
         value, data = self.fresh()
-        now = self.now()
-        return self._session_type(place, carried, reply, value, State("", data, None, now, now, 0, BLANK), **options)
+        return self._session_type(place, carried, reply, value, State.blank(data, self.now()), **options)
 
     def _max_age(self, lifetime: Lifetime, now: float, ends_at: float | None) -> int | None:
         """The cookie's Max-Age in whole seconds: a persistent cookie never ends before its record does."""

@@ -106,9 +106,7 @@ class Race:
 
     __slots__ = ("_lifetime", "_max_size", "_now", "_storer", "_turns")
 
-    def __init__(
-        self, storer: Storer, *, lifetime: Lifetime, now: Callable[[], float], max_size: int | None
-    ) -> None:
+    def __init__(self, storer: Storer, *, lifetime: Lifetime, now: Callable[[], float], max_size: int | None) -> None:
         self._storer = storer
         self._lifetime = lifetime
         self._now = now
@@ -174,9 +172,7 @@ class Race:
             if tried.doubt is not None and not newest.descends_from(tried.base.version):
                 raise tried.doubt  # others have written so often since that nobody can tell
             if anyio.current_time() >= deadline:
-                raise ConflictError(
-                    f"session {bid.place.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again"
-                )
+                raise ConflictError(f"session {bid.place.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again")
 
             won, tried = await self._try(bid, newest)
             if won is not None:
@@ -185,7 +181,7 @@ class Race:
     async def newest(self, place: Place, loaded: State) -> State | None:
         """What is stored now; None if our token means nothing any more."""
         record = await self._storer.read(place.key(loaded.handle))
-        state = None if record is None else State.of(record, loaded.handle)
+        state = None if record is None else State.of(record, loaded.handle, now=self._now())
         return state if state is not None and state.meta.epoch == loaded.meta.epoch else None
 
     async def _try(self, bid: Bid, over: State) -> tuple[Won | None, "_Try"]:

@@ -1,8 +1,8 @@
 """What a durable storer remembers about sessions that the client holds: which have ended, and for whom all have.
 
-One ledger per user, and one per anonymous session: whether a token still counts is one read. Of a user with many logouts
-the ledger is bounded; what no longer fits is remembered under a key per session, at a second read. A user's epoch is a
-number that is raised, not a time: no clock has to be right for a logout to hold.
+One ledger per user, and one per anonymous session: whether a token still counts is one read. The ledger of a user with
+many logouts is bounded; what no longer fits is remembered under a key per session, at a second read. A user's epoch is
+a number that is raised, not a time: no clock has to be right for a logout to hold.
 """
 
 import random
@@ -193,9 +193,7 @@ class Revocations:
 
         ended = sorted(ledger.denied.items(), key=lambda item: item[1])
         for session_id, forgotten_at in ended[_MOST // 2 :]:
-            await self._write(
-                self._own_key(session_id), Ledger(denied={session_id: forgotten_at}), forgotten_at, None
-            )
+            await self._write(self._own_key(session_id), Ledger(denied={session_id: forgotten_at}), forgotten_at, None)
         spilled = max(ledger.spilled, ended[-1][1])
         return msgspec.structs.replace(ledger, denied=dict(ended[: _MOST // 2]), spilled=spilled)
 

@@ -13,7 +13,6 @@ from aiosessions._errors import (
     DecodeError,
     NoSessionError,
     ResponseStartedError,
-    SessionError,
     SessionTooLargeError,
     StorerError,
     UnsupportedError,
@@ -24,7 +23,7 @@ from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import BLANK, NOTHING, Meta, State, Wishes
+from aiosessions._state import NOTHING, Meta, State, Wishes
 from aiosessions._store import SessionInfo
 from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
 from aiosessions.overseers.endings import Endings
@@ -38,6 +37,8 @@ from aiosessions.values.codecs import Codec
 __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
+_PROVEN_SECONDS = 1.0
+"""How long after a session was read a touch may lean on that: a socket's may come a day later."""
 
 
 class StorageOverseer(Overseer[T]):
@@ -120,9 +121,7 @@ class StorageOverseer(Overseer[T]):
         self._on_conflict: Literal["merge", "raise", "overwrite"] = on_conflict
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
-        self._endings = Endings(
-            storer, opened=self._proven, lifetime=self.lifetime, now=self.now, report=self._report
-        )
+        self._endings = Endings(storer, opened=self._proven, lifetime=self.lifetime, now=self.now, report=self._report)
         if sealer is not None:
             self._prove_token(sealer)
 
@@ -164,11 +163,9 @@ class StorageOverseer(Overseer[T]):
             # what the token refers to may live: it is never overwritten, and a destroy() has to end it
             return self._blank(place, carried, reply, standing="unread", ended=(Ending(None, carried.token or ""),))
 
-        state = None if record is None else State.of(record, token.handle)
+        state = None if record is None else State.of(record, token.handle, now=self.now())
         if state is None:
-            self._report(
-                "rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable"
-            )
+            self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
             unproven = () if record is None else (Ending(None, carried.token or ""),)
             return self._blank(place, carried, reply, ended=unproven)
 
@@ -239,9 +236,7 @@ class StorageOverseer(Overseer[T]):
             return None
         return claims.body.decode("latin-1")
 
-    async def _refused(
-        self, place: Place, carried: Carried, reply: Reply, state: State, digest: bytes
-    ) -> Session[T]:
+    async def _refused(self, place: Place, carried: Carried, reply: Reply, state: State, digest: bytes) -> Session[T]:
         """A wrong secret: forged, or one that was right before."""
         grace = state.meta.effective_lifetime(self.lifetime).grace.total_seconds()
         verdict = state.meta.secrets.verdict(digest, grace=grace, now=self.now())
@@ -311,7 +306,7 @@ class StorageOverseer(Overseer[T]):
         with STRIPPED:
             await self._ready()
             record = await self._storer.read(place.key(handle)) if is_handle(handle) else None
-            state = None if record is None else State.of(record, handle)
+            state = None if record is None else State.of(record, handle, now=self.now())
         if state is not None and state.owner == user_id:
             deadline = state.deadline(self.lifetime)
             if deadline is None or self.now() < deadline:
@@ -337,7 +332,7 @@ class StorageOverseer(Overseer[T]):
             return False
         return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
 
-    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:
+    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:  # noqa: ARG002
         if session._standing == "unread":
             raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
         if (not session.handle or wishes.rotations) and not can_tell:
@@ -353,7 +348,7 @@ class StorageOverseer(Overseer[T]):
         return plan
 
     async def _carry_out(self, plan: Plan[T]) -> None:
-        session, place = plan.session, plan.session._place
+        session = plan.session
         await self._ready()
         if not plan.is_write:
             if plan.wishes.is_touched:
@@ -394,7 +389,9 @@ class StorageOverseer(Overseer[T]):
     async def _extend(self, plan: Plan[T]) -> None:
         """An explicit touch, under the epoch that was loaded and the lifetime that holds now."""
         session = plan.session
-        newest = await self._race.newest(session._place, plan.state)
+        newest: State | None = plan.state
+        if self.now() - plan.state.read_at > _PROVEN_SECONDS:
+            newest = await self._race.newest(session._place, plan.state)
         seen = None if newest is None else await self._touch(session._place, newest)
         if seen is None:
             self._drop(session, "gone")
@@ -418,7 +415,7 @@ class StorageOverseer(Overseer[T]):
     def _own_login(self, plan: Plan[T]) -> Callable[[], State]:
         """What a login is written over whose record is gone: a session of its own, with its label and flashes."""
         meta = Meta(label=plan.state.meta.label, flashes=plan.state.meta.flashes)
-        return lambda: State("", plan.state.value, None, self.now(), self.now(), 0, meta)
+        return lambda: State.blank(plan.state.value, self.now(), meta)
 
     def _sealed(self, place: Place, token: Token, state: State) -> str:
         """The text that the client gets."""
@@ -440,7 +437,9 @@ class StorageOverseer(Overseer[T]):
         forgot = won.digest is not None and state.meta.secrets.forgets(
             grace=lifetime.grace.total_seconds(), now=state.seen_at
         )
-        self._report(kind, place.name, state.handle, state.owner, reason="superseded secrets forgotten" if forgot else "")
+        self._report(
+            kind, place.name, state.handle, state.owner, reason="superseded secrets forgotten" if forgot else ""
+        )
         made = won.made
         if made is not None and made.fields:
             self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
@@ -534,7 +533,7 @@ class StorageOverseer(Overseer[T]):
             records = await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:")
         for key, record in records:
             _, name, handle = key.rsplit(":", 2)
-            state = State.of(record, handle)
+            state = State.of(record, handle, now=self.now())
             # the record's own deadline: it may be of a store with another lifetime
             if state is not None and (record.expires_at is None or self.now() < record.expires_at):
                 found.append(_info(name, state, record.expires_at))

@@ -801,7 +801,7 @@ class StoreSuite:
         async with visitor.visit() as visit:
             session = await store.get(visit.request)
             if self.is_client_held:
-                session._exchange.is_managed = True
+                session._reply.is_managed = True
 
             def count(shop: Shop) -> None:
                 shop.count += 1

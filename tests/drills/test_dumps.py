@@ -66,7 +66,7 @@ async def visits(store: StorageOverseer[Cart], clock: MovableClock, issued: Issu
     await visit(lambda session: session.flash(session.csrf_token()))
     session = await visit(lambda session: None)
     assert session.user_id == "ann"
-    issued.digests |= {secret.digest for secret in session._meta.secrets}
+    issued.digests |= {secret.digest for secret in session._state.meta.secrets.opening}
     return visitor
 
 
