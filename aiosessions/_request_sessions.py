@@ -131,7 +131,7 @@ class RequestSessions:
                 with STRIPPED, anyio.fail_after(_ENDING_SECONDS, shield=True):
                     await store.end(session)
             except (SessionError, TimeoutError):  # the answer is an error already, and the others want their turn
-                logger.exception("session %s may not be destroyed: the backend failed", session.name)
+                logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:
         """Put the tokens and `Vary` on the response whose headers leave now."""
