@@ -30,7 +30,7 @@ from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
 from aiosessions.sealers.jwt import JWTSealer
 from aiosessions.sealers.keys import Key, new_key
-from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.sealers.sealer import Claims, Expiring, Resealing, Sealer
 from aiosessions.storers.cleaner import Cleaner
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.memory import MemoryStorer
@@ -58,6 +58,7 @@ __all__ = [
     "DiskStorer",
     "EncodeError",
     "Event",
+    "Expiring",
     "Flash",
     "HMACSealer",
     "HeaderTransport",
@@ -80,6 +81,7 @@ __all__ = [
     "Record",
     "Request",
     "RequestView",
+    "Resealing",
     "Response",
     "ResponseStartedError",
     "ResponseView",

@@ -86,7 +86,8 @@ class Reporter:
         if logger.isEnabledFor(level):
             about = ", ".join(filter(None, (reason, *fields)))
             # %r and the bound: user text cannot forge or flood log lines (ASVS 5 16.4.1)
-            logger.log(level, "session %s %s %s user=%.80r %.200s", name, handle or "-", kind, user_id, about)
+            line = (name, _on_one_line(handle) or "-", kind, user_id, _on_one_line(about))
+            logger.log(level, "session %s %.80s %s user=%.80r %.200s", *line)
 
         if self._on_event is None:
             return
@@ -95,3 +96,7 @@ class Reporter:
             self._on_event(Event(kind, name, handle, user_id, reason, fields))
         except Exception:  # the application's own function: a broken audit trail must not break the request
             logger.exception("on_event raised")
+
+
+def _on_one_line(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -146,6 +146,7 @@ def _sealer(report: "TokenReport", options: argparse.Namespace) -> "Sealer | Non
             issuer=options.issuer,
             audience=options.audience,
             algorithm=options.algorithm,
+            foreign_name=options.name,
             encrypt=report.is_encrypted,
         )
     if report.sealer == "hmac":

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -434,19 +435,19 @@ def changed_claims(claims: Claims, chance: random.Random) -> Claims:
     for name in dict.fromkeys(chance.choices(MEMBERS, k=1 + (chance.random() < 0.2))):
         match name:
             case "body":
-                claims = replace(claims, body=changed_value(claims.body, chance))
+                claims = structs.replace(claims, body=changed_value(claims.body, chance))
             case "meta":
-                claims = replace(
+                claims = structs.replace(
                     claims, meta=changed_meta(claims.meta or b"\x90", chance) if chance.random() < 0.8 else b""
                 )
             case "user_id":
-                claims = replace(claims, user_id=chance.choice(OWNERS))
+                claims = structs.replace(claims, user_id=chance.choice(OWNERS))
             case "session_id":
-                claims = replace(claims, session_id=chance.choice(["", "a" * 300, "\x00", "é", "\r\n", "a:b"]))
+                claims = structs.replace(claims, session_id=chance.choice(["", "a" * 300, "\x00", "é", "\r\n", "a:b"]))
             case "expires_at":
-                claims = replace(claims, expires_at=chance.choice([*ODD_TIMES, None, NOW + 60]))
+                claims = structs.replace(claims, expires_at=chance.choice([*ODD_TIMES, None, NOW + 60]))
             case _:
-                claims = replace(claims, issued_at=chance.choice([*ODD_TIMES, NOW - 1]))
+                claims = structs.replace(claims, issued_at=chance.choice([*ODD_TIMES, NOW - 1]))
     return claims
 
 
@@ -458,7 +459,7 @@ async def test_strange_claims_under_the_right_key_raise_nothing_but_our_own(seal
     ((name, token),) = await issued(store, "ann", "of ann")
     original = sealer.open(token, name="app", now=NOW)
     assert original is not None
-    whole = replace(original, body=msgspec.json.encode(Basket([Item()], {"a": 1.5}, "of ann")))
+    whole = structs.replace(original, body=msgspec.json.encode(Basket([Item()], {"a": 1.5}, "of ann")))
     known = 0
 
     for number in range(count // 2):

@@ -10,7 +10,8 @@ from aiosessions import _base64url
 from aiosessions._errors import EncodeError
 from aiosessions.sealers import aesgcm
 from aiosessions.sealers.aesgcm import XAES256GCM, AESGCMSealer
-from aiosessions.sealers.keys import BoundKeys, KeyRing, new_key
+from aiosessions.sealers.keys import new_key
+from aiosessions.sealers.ring import BoundKeys, KeyRing
 from aiosessions.sealers.sealer import Claims
 from aiosessions.testing.suites_sealer import SealerSuite
 

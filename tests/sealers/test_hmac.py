@@ -12,7 +12,8 @@ from aiosessions._errors import EncodeError
 from aiosessions.sealers import hmac as sealing
 from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
-from aiosessions.sealers.keys import BoundKeys, Key, KeyRing, new_key
+from aiosessions.sealers.keys import Key, new_key
+from aiosessions.sealers.ring import BoundKeys, KeyRing
 from aiosessions.sealers.sealer import Claims
 from aiosessions.testing.suites_sealer import SealerSuite
 

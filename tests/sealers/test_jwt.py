@@ -4,12 +4,12 @@ import base64
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
 from joserfc import jwk
+from msgspec.structs import replace
 
 from aiosessions._errors import ConfigError, EncodeError, UnsupportedError
 from aiosessions.sealers.jwt import JWTSealer
