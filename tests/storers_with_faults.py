@@ -1,7 +1,7 @@
 """A storer that fails and stops where a test says, and stores of every kind on it, for requests made by hand."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -17,7 +17,9 @@ from aiosessions import (
     Record,
     Sealer,
     Session,
+    SessionError,
     StorageOverseer,
+    Store,
     StorerError,
     new_key,
 )
@@ -25,7 +27,7 @@ from aiosessions.asgi import Connection, SessionMiddleware
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock
 
-__all__ = ["ALL", "ENDING", "REVOKING", "Cart", "FaultyStorer", "Gate", "Handler", "Scene"]
+__all__ = ["ALL", "ENDING", "REVOKING", "Cart", "FaultyStorer", "Gate", "Handler", "Scene", "adding", "noting"]
 
 Handler = Callable[[Connection], Awaitable[None]]
 
@@ -43,6 +45,16 @@ class Cart:
     note: str = ""
     total: Annotated[int, Merge.ADD] = 0
     seal: Annotated[str, Merge.RAISE] = ""
+
+
+def adding(item: str) -> Callable[[Cart], None]:
+    """What an update does: append."""
+    return lambda cart: cart.items.append(item)
+
+
+def noting(text: str) -> Callable[[Cart], None]:
+    """What an update does: set the note."""
+    return lambda cart: setattr(cart, "note", text)
 
 
 class Gate:
@@ -69,6 +81,7 @@ class FaultyStorer(MemoryStorer):
 
     Attributes:
         calls: how often each method was called.
+        asked: the keys of all calls.
         failing: the methods that raise, before they do anything.
         error: what they raise: a StorerError, or what a driver raised and nobody mapped.
     """
@@ -76,6 +89,7 @@ class FaultyStorer(MemoryStorer):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock=clock)
         self.calls: Counter[str] = Counter()
+        self.asked: set[str] = set()
         self.failing: set[str] = set()
         self.error: type[Exception] = StorerError
         self._gates: list[tuple[frozenset[str], Gate]] = []
@@ -86,8 +100,9 @@ class FaultyStorer(MemoryStorer):
         self._gates.append((frozenset(calls), gate))
         return gate
 
-    async def _asked(self, call: str) -> None:
+    async def _note(self, call: str, key: str) -> None:
         self.calls[call] += 1
+        self.asked.add(key)
         if call in self.failing:
             raise self.error("the backend is away") from ConnectionResetError("on purpose")
         for entry in self._gates:
@@ -97,31 +112,31 @@ class FaultyStorer(MemoryStorer):
                 return
 
     async def read(self, key: str) -> Record | None:
-        await self._asked("read")
+        await self._note("read", key)
         return await super().read(key)
 
     async def create(self, key: str, record: Record) -> bool:
-        await self._asked("create")
+        await self._note("create", key)
         return await super().create(key, record)
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        await self._asked("replace")
+        await self._note("replace", key)
         return await super().replace(key, record, version=version)
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
-        await self._asked("touch")
+        await self._note("touch", key)
         return await super().touch(key, seen_at=seen_at, expires_at=expires_at)
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        await self._asked("delete")
+        await self._note("delete", key)
         return await super().delete(key, version=version)
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
-        await self._asked("list_by_owner")
+        await self._note("list_by_owner", owner)
         return await super().list_by_owner(owner, prefix=prefix)
 
     async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
-        await self._asked("delete_by_owner")
+        await self._note("delete_by_owner", owner)
         return await super().delete_by_owner(owner, prefix=prefix, keep=keep)
 
 
@@ -132,7 +147,6 @@ class Scene:
         kind: "stored" is a StorageOverseer, "held" a CookieOverseer, "revocable" one with revocations, "guarded" one
             with replay protection too.
         value_type: of the store.
-        sealer: of client-held sessions; None: an AESGCMSealer.
         options: of the store.
     """
 
@@ -140,15 +154,13 @@ class Scene:
         self,
         kind: str = "stored",
         value_type: Any = Cart,  # Any: a type
-        *,
-        sealer: Sealer | None = None,
         **options: Any,  # Any: each option has a type of its own
     ) -> None:
         self.kind = kind
         self.clock = MovableClock()
         self.storer = FaultyStorer(self.clock.now)
         self.events: list[Event] = []
-        self.sealer: Sealer = sealer or AESGCMSealer(new_key())
+        self.sealer: Sealer = AESGCMSealer(new_key())
         self.store = self.another(value_type, **options)
 
     def another(self, value_type: Any, **options: Any) -> Any:  # Any: an overseer of either kind, of any type
@@ -218,13 +230,34 @@ class Scene:
         """The keys of all live records."""
         return [key async for key in self.storer.keys()]  # noqa: SIM118  # no dict
 
-    async def serve(self, visitor: Visitor, handler: Handler) -> int:
-        """One request through the ASGI middleware, answered with 200; its status. What the handler raises goes on."""
+    async def serve(
+        self,
+        visitor: Visitor,
+        handler: Handler,
+        *,
+        on_error: Callable[[SessionError], object] = lambda _: None,
+        refresh: Sequence[Store[Any]] = (),  # Any: of any types
+    ) -> int:
+        """One request through the ASGI middleware, answered with 200 unless a save fails.
+
+        Args:
+            visitor: keeps what the response said.
+            handler: what it raises goes on.
+            on_error: what the application does with an error of the save, which it sees when it sends.
+            refresh: of the middleware.
+
+        Returns:
+            The status.
+        """
         statuses: list[int] = []
 
         async def page(scope: Any, receive: Any, send: Any) -> None:  # Any: what ASGI hands around
             await handler(Connection(scope))
-            await send({"type": "http.response.start", "status": 200, "headers": []})
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            except SessionError as error:
+                on_error(error)
+                raise
             await send({"type": "http.response.body", "body": b""})
 
         async with visitor.visit() as visit:
@@ -236,7 +269,7 @@ class Scene:
                         visit.response.headers.add(name.decode(), value.decode())
 
             try:
-                await SessionMiddleware(page)(visit.request.scope, anyio.sleep_forever, send)
+                await SessionMiddleware(page, refresh=refresh)(visit.request.scope, anyio.sleep_forever, send)
             finally:
                 visitor.keep(visit)
         return statuses[0]

@@ -7,7 +7,7 @@ import pytest
 from aiosessions import AESGCMSealer, EncodeError, JSONCodec, new_key
 from aiosessions.asgi import Connection
 from aiosessions.testing.suites_store import Visitor
-from tests.storers_with_faults import ALL, ENDING, Cart, Scene
+from tests.storers_with_faults import ENDING, Cart, Scene
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ LARGE = {
 
 
 async def comes_back_or_is_refused(scene: Scene, data: Any) -> list[Any]:  # Any: what a caller gives
-    """One of two: EncodeError from `flash()` itself, which changes nothing, or the data is there in the next request."""
+    """EncodeError from `flash()` itself, which changes nothing; or the data is there in the next request."""
     visitor = await scene.visitor()
     async with scene.request(visitor) as (session, _):
         session.flash("before")

@@ -9,7 +9,7 @@ import pytest
 from aiosessions import EncodeError, SessionError, SessionTooLargeError
 from aiosessions.asgi import Connection
 from aiosessions.testing.suites_store import Visitor
-from tests.storers_with_faults import ENDING, Cart, Scene
+from tests.storers_with_faults import ENDING, Cart, Scene, noting
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +70,7 @@ async def test_nor_does_it_stop_an_update_or_a_logout(kind: str, then: str) -> N
         if then == "destroy":
             await scene.store.destroy(session)
         else:
-            await scene.store.update(session, lambda cart: setattr(cart, "note", "updated"))
+            await scene.store.update(session, noting("updated"))
 
     with anyio.fail_after(SECONDS):
         await scene.serve(visitor, handler)

@@ -18,8 +18,10 @@ CHANGES: dict[str, Callable[[Session[Any]], Any]] = {
     "regenerate": lambda session: session.regenerate(),
     "clear_user": lambda session: session.clear_user(),
 }
-ENDS = [*((kind, end) for kind in REVOKING for end in ("destroy", "delete_user_sessions"))]
-ENDS += [("stored", "delete_user_sessions")]
+ENDS = [
+    *((kind, end) for kind in REVOKING for end in ("destroy", "delete_user_sessions")),
+    ("stored", "delete_user_sessions"),
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -10,7 +10,7 @@ import pytest
 
 from aiosessions import Session
 from aiosessions.testing.suites_store import Visit, Visitor
-from tests.storers_with_faults import Cart, Scene
+from tests.storers_with_faults import Cart, Scene, adding
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ async def test_between_any_saves_and_updates_a_request_may_add(steps: str) -> No
                 socket.value.items.append(f"ws{number}")
                 await scene.store.save(socket, visit.response)
             else:
-                await scene.store.update(socket, lambda cart, n=number: cart.items.append(f"ws{n}"))
+                await scene.store.update(socket, adding(f"ws{number}"))
     expected = [f"{who}{number}" for who in ("http", "ws") for number in range(len(steps))]
     assert sorted((await scene.session_of(visitor)).value.items) == expected
 
@@ -93,7 +93,7 @@ async def test_whatever_the_order_of_saves_no_addition_is_lost(seed: int) -> Non
         item = f"{number:02} by {one}"
         added.append(item)
         if chance.random() < 0.3:
-            await scene.store.update(sessions[one], lambda cart, item=item: cart.items.append(item))
+            await scene.store.update(sessions[one], adding(item))
         else:
             sessions[one].value.items.append(item)
             await scene.store.save(sessions[one], visits[one].response)
