@@ -26,6 +26,19 @@ def hello(session: Any) -> None:  # Any: sessions of either test module's type
     session.flash("hello")
 
 
+def always_win(house: House, visitor: Visitor) -> None:
+    """From now on others write before each write, for twice as long as one is tried again."""
+    end = anyio.current_time() + 2 * RACE
+
+    async def interfere() -> None:
+        if anyio.current_time() < end:
+            async with house.request(visitor) as (other, _):
+                other.value.total += 1
+            house.storer.before["replace"] = interfere
+
+    house.storer.before["replace"] = interfere
+
+
 # kept in a storer
 
 
@@ -66,16 +79,8 @@ async def test_who_takes_flashes_while_others_always_win_gets_no_conflict(change
     visitor = await house.visitor()
     async with house.request(visitor) as (session, _):
         hello(session)
-    end = anyio.current_time() + 2 * RACE
-
-    async def interfere() -> None:
-        if anyio.current_time() < end:
-            async with house.request(visitor) as (other, _):
-                other.value.total += 1
-            house.storer.before["replace"] = interfere
-
     async with house.request(visitor) as (slow, _):
-        house.storer.before["replace"] = interfere
+        always_win(house, visitor)
         if change == "flashes":
             assert slow.flashes()
         elif change == "touch":
@@ -90,17 +95,9 @@ async def test_who_writes_while_others_always_win_gets_one() -> None:
     """DESIGN 6: the guard of the test above: the others do win."""
     house = House(on_conflict="raise")
     visitor = await house.visitor()
-    end = anyio.current_time() + 2 * RACE
-
-    async def interfere() -> None:
-        if anyio.current_time() < end:
-            async with house.request(visitor) as (other, _):
-                other.value.total += 1
-            house.storer.before["replace"] = interfere
-
     async with visitor.visit() as visit:
         slow = await house.store.get(visit.request)
-        house.storer.before["replace"] = interfere
+        always_win(house, visitor)
         slow.value.items.append("slow")
         with pytest.raises(ConflictError):
             await house.store.save(slow, visit.response)
