@@ -26,7 +26,7 @@ class ServerClock:
 
     def __init__(self) -> None:
         self.time = 1_800_000_000.0
-        self.ahead = (0, 0.0)
+        self.ahead: tuple[int, float] = (0, 0.0)
 
     def __call__(self) -> float:
         readings, seconds = self.ahead
@@ -76,7 +76,10 @@ def revocable(storer: MemoryStorer, **options: Any) -> Store[Cart]:  # Any: like
     return CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=storer, **options)
 
 
-@pytest.fixture(params=[stored, held_by_the_client, revocable])
+KINDS: list[Callable[..., Store[Cart]]] = [stored, held_by_the_client, revocable]
+
+
+@pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest) -> Server:
     return Server(request.param, Lifetime(HOUR, timedelta(days=10)))
 

@@ -33,7 +33,7 @@ class Rotation:
     def __init__(self, make: MakeSealer, *, reseal: bool) -> None:
         old, new = new_key(), new_key()
         self.house = House(lifetime=Lifetime(rotate=HOUR), sealer=make(old))
-        options = {**self.house.options, "sealer": make([new, old], reseal=reseal)}
+        options: dict[str, Any] = {**self.house.options, "sealer": make([new, old], reseal=reseal)}
         self.store: StorageOverseer[Cart] = StorageOverseer(Cart, self.house.storer, **options)
 
     async def visitor(self) -> Visitor:

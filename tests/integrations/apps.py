@@ -141,7 +141,7 @@ def starlette_app(house: House) -> Starlette:
     )
 
 
-def _starlette_handlers(house: House) -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
+def _starlette_handlers(house: House) -> dict[Any, Any]:  # Any: Starlette and FastAPI have each a type of their own
     async def handle(_: Request, error: Exception) -> Response:
         return await _starlette_response(house, house.answer(error))
 

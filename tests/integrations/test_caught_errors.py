@@ -13,7 +13,7 @@ from aiosessions import (
     StorerError,
 )
 from aiosessions.testing import Browser
-from tests.integrations.apps import FRAMEWORKS, Basket, House, Reply
+from tests.integrations.apps import FRAMEWORKS, Basket, House, Page, Reply
 from tests.integrations.stage import ASYNCIO, Backend, Case, Stage, twin
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +113,7 @@ async def read(house: House, request: Any) -> Reply:
     return Reply(f"{basket.value.count} {basket.value.number} {basket.value.items} {theme.value.color}")
 
 
-PAGES = {
+PAGES: dict[str, Page] = {
     page.__name__: page
     for page in (
         add,
