@@ -35,7 +35,7 @@ from aiosessions.storers.cleaner import Cleaner
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.memory import MemoryStorer
 from aiosessions.storers.registry import storer_from_url
-from aiosessions.storers.storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
+from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
 from aiosessions.transports.cookies import CookieOptions, CookieTransport
 from aiosessions.transports.headers import HeaderTransport
 from aiosessions.transports.transport import Carried, Transport
@@ -56,6 +56,7 @@ __all__ = [
     "CookieTransport",
     "DecodeError",
     "DiskStorer",
+    "Durable",
     "EncodeError",
     "Event",
     "Expiring",

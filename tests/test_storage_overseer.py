@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -754,7 +754,7 @@ async def test_a_record_that_this_library_did_not_write_so_is_a_new_session(
     assert meta is not None
     if "meta" in change:
         change = {"meta": structs.replace(meta, **change["meta"]).pack()}
-    house.storer.found[key] = replace(record, **change)
+    house.storer.found[key] = structs.replace(record, **change)
     assert (await house.session_of(visitor)).is_new
     assert house.kinds == ["rejected"]
     assert house.events[-1].reason == "unreadable"

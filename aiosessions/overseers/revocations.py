@@ -15,7 +15,7 @@ import msgspec
 
 from aiosessions._errors import ConfigError, ConflictError, StorerError
 from aiosessions._tokens import new_version
-from aiosessions.storers.storer import Record, Storer
+from aiosessions.storers.storer import Durable, Record, Storer
 
 __all__ = ["Ledger", "Revocations"]
 
@@ -62,7 +62,7 @@ class Revocations:
     """
 
     def __init__(self, storer: Storer, *, namespace: str, now: Callable[[], float], max_lag: timedelta) -> None:
-        if not getattr(storer, "durable", False):
+        if not isinstance(storer, Durable) or not storer.durable:
             raise ConfigError(
                 f"revocations={type(storer).__name__} may forget, and a forgotten logout is none: give a durable storer"
             )

@@ -50,7 +50,7 @@ def _memory(url: str) -> Storer:
 
     parsed = StorerURL(url)
     max_sessions = parsed.option("max_sessions", int, None)
-    parsed.finish("max_sessions")
+    parsed.finish()
     return MemoryStorer(max_sessions=max_sessions)
 
 
@@ -63,7 +63,7 @@ def _disk(url: str) -> Storer:
     if not parsed.path:
         raise ConfigError("disk: has no folder: give disk:PATH")
     fsync = parsed.option("fsync", flag, default=False)
-    parsed.finish("fsync")
+    parsed.finish()
     return DiskStorer(parsed.path, fsync=fsync)
 
 

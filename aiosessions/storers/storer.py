@@ -4,14 +4,14 @@ The docstrings are the contract; `aiosessions.testing.suites` holds every senten
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Cleanable", "Listable", "Openable", "Record", "Storer", "UserIndexed"]
+import msgspec
+
+__all__ = ["Cleanable", "Durable", "Listable", "Openable", "Record", "Storer", "UserIndexed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One session as a storer keeps it.
 
     Times are unix seconds, UTC, as floats.
@@ -26,13 +26,30 @@ class Record:
         version: 63 random bits, made anew for each write: equal means unchanged.
     """
 
-    value: bytes = field(repr=False)  # tracebacks may show local variables
-    meta: bytes = field(repr=False)
+    value: bytes
+    meta: bytes
     owner: str | None
     created_at: float
     seen_at: float
     expires_at: float | None
     version: int
+
+    def __repr__(self) -> str:
+        return f"Record({', '.join(f'{name}={said!r}' for name, said in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """What may be shown: all but value and meta, since tracebacks may show local variables."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("value", "meta")]
+
+    def is_live(self, now: float) -> bool:
+        """Whether it has not expired by *now*, in unix seconds (S9)."""
+        return self.expires_at is None or self.expires_at > now
+
+    def touched(self, seen_at: float, expires_at: float | None) -> "Record":
+        """The same with both times later, never earlier: what `touch` leaves behind (S7)."""
+        later = None if self.expires_at is None or expires_at is None else max(self.expires_at, expires_at)
+        seen_at = max(self.seen_at, seen_at)
+        return Record(self.value, self.meta, self.owner, self.created_at, seen_at, later, self.version)
 
 
 class Storer(Protocol):
@@ -62,6 +79,20 @@ class Storer(Protocol):
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         """Remove exactly that key (with *version*: only at that version) and say whether it was there, live."""
+        ...
+
+
+@runtime_checkable
+class Durable(Protocol):
+    """A storer that says whether it keeps what it confirmed."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether a confirmed record stays until it expires: no eviction, nothing that a restart of a server empties.
+
+        Before `open` it may say what the storer can promise, from then on it says what its backend, as it is set up,
+        does. What has to be kept asks again once the storer is open.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """A storer's URL, taken apart. What it shows of itself, in errors and in `repr`, has no password."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -48,6 +48,7 @@ class StorerURL:
         self.password = unquote(password)
         self.hosts = [self._host_and_port(host) for host in hosts.split(",")] if hosts else []
         self._options = dict(options)
+        self._known: set[str] = set()
         if len(self._options) < len(options):
             raise ConfigError(f"{self}: an option comes twice")
 
@@ -68,6 +69,7 @@ class StorerURL:
         Raises:
             ConfigError: *convert* does not take its text.
         """
+        self._known.add(name)
         text = self._options.pop(name, None)
         if text is None:
             return default
@@ -78,22 +80,20 @@ class StorerURL:
             why = f": {error}" if isinstance(error, ConfigError) else ""
             raise ConfigError(f"{self}: the option {name} cannot be {text!r}{why}") from None
 
-    def driver_options(self, names: Iterable[str]) -> dict[str, str]:
+    def driver_options(self, names: Collection[str]) -> dict[str, str]:
         """Take those of *names* that are there, for the driver to read."""
+        self._known.update(names)
         return {name: self._options.pop(name) for name in names if name in self._options}
 
-    def finish(self, *known: str) -> None:
+    def finish(self) -> None:
         """Refuse options that were not taken.
 
-        Args:
-            known: names to list in the message.
-
         Raises:
-            ConfigError: some were not.
+            ConfigError: some were not; the message lists those that were asked for.
         """
         if self._options:
             unknown = ", ".join(sorted(self._options))
-            raise ConfigError(f"{self}: unknown option {unknown}; there are {', '.join(sorted(known)) or 'none'}")
+            raise ConfigError(f"{self}: unknown option {unknown}; there are {', '.join(sorted(self._known)) or 'none'}")
 
     def rebuilt(self, scheme: str, options: dict[str, str], *, default_port: int) -> str:
         """The URL for a driver to read: of another scheme, with these options, and nothing in it that is malformed."""

@@ -22,12 +22,12 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import replace as changed
 from typing import ClassVar, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import SessionTooLargeError
 from aiosessions._tokens import new_version

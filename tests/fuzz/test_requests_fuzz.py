@@ -10,7 +10,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
@@ -324,19 +324,19 @@ def changed_record(record: Record, chance: random.Random) -> Record:
     for name in dict.fromkeys(chance.choices(FIELDS, k=1 + (chance.random() < 0.2))):
         match name:
             case "value":
-                record = replace(record, value=changed_value(record.value, chance))
+                record = msgspec.structs.replace(record, value=changed_value(record.value, chance))
             case "meta":
-                record = replace(record, meta=changed_meta(record.meta, chance))
+                record = msgspec.structs.replace(record, meta=changed_meta(record.meta, chance))
             case "owner":
-                record = replace(record, owner=chance.choice(OWNERS))
+                record = msgspec.structs.replace(record, owner=chance.choice(OWNERS))
             case "created_at":
-                record = replace(record, created_at=chance.choice(ODD_TIMES))
+                record = msgspec.structs.replace(record, created_at=chance.choice(ODD_TIMES))
             case "seen_at":
-                record = replace(record, seen_at=chance.choice(ODD_TIMES))
+                record = msgspec.structs.replace(record, seen_at=chance.choice(ODD_TIMES))
             case _:
-                record = replace(record, expires_at=chance.choice((None, *ODD_TIMES)))
+                record = msgspec.structs.replace(record, expires_at=chance.choice((None, *ODD_TIMES)))
     if chance.random() < 0.1:
-        record = replace(record, version=chance.choice([0, -1, 2**63, 2**64, 2**80]))
+        record = msgspec.structs.replace(record, version=chance.choice([0, -1, 2**63, 2**64, 2**80]))
     return record
 
 
@@ -397,7 +397,9 @@ async def test_mutated_records_raise_nothing_but_our_own(options: dict[str, Any]
     store = StorageOverseer(Basket, storer, clock=lambda: NOW, on_storer_error="raise", **options)
     ((name, token),) = await issued(store, "ann", "of ann")
     ((key, original),) = await storer.list_by_owner("ann")
-    whole = replace(original, value=msgspec.json.encode(Basket([Item()], {"a": 1.5}, "of ann")), version=1)
+    whole = msgspec.structs.replace(
+        original, value=msgspec.json.encode(Basket([Item()], {"a": 1.5}, "of ann")), version=1
+    )
     lines = [f"{name}={token}".encode()]
     known = 0
 
@@ -412,7 +414,7 @@ async def test_mutated_records_raise_nothing_but_our_own(options: dict[str, Any]
         try:
             session = await store.get(request("cookie", lines))
             if is_late:  # somebody changes it while the request runs
-                storer.found, found = replace(found, version=2), whole
+                storer.found, found = msgspec.structs.replace(found, version=2), whole
             assert (session.user_id, session.handle) == ((None, "") if session.is_new else (found.owner, key[-22:]))
             known += not session.is_new
             look(session)

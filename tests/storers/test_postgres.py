@@ -5,12 +5,12 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import ConfigError
 from aiosessions._tokens import new_version

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ import anyio
 import anyio.to_thread
 import asyncpg
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import StorerError
 from aiosessions._tokens import new_version

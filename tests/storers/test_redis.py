@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 import redis
+from msgspec.structs import replace as changed
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.cluster import LoadBalancingStrategy
 

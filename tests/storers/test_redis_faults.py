@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace as changed
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -15,6 +14,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace as changed
 from redis.asyncio import BlockingConnectionPool, Redis, Sentinel
 
 from aiosessions._errors import StorerError

@@ -3,10 +3,10 @@
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace as changed
 from functools import partial
 
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import SessionTooLargeError
 from aiosessions.storers.memory import MemoryStorer
