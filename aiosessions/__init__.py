@@ -19,6 +19,7 @@ from aiosessions._errors import (
 )
 from aiosessions._events import Event
 from aiosessions._lifetime import Lifetime
+from aiosessions._mapping_session import MappingSession
 from aiosessions._marks import Flash, JSONValue
 from aiosessions._request import RequestView, ResponseView
 from aiosessions._session import Session
@@ -68,6 +69,7 @@ __all__ = [
     "KeyExistsError",
     "Lifetime",
     "Listable",
+    "MappingSession",
     "MemoryStorer",
     "Merge",
     "MessagePackCodec",

@@ -23,8 +23,9 @@ from aiosessions._meta import Meta, decode_meta, encode_meta, is_time
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
 from aiosessions._tokens import new_handle
-from aiosessions.overseers.overseer import Overseer, changed
+from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.revocations import Revocations
+from aiosessions.overseers.updating import changed
 from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.storers.storer import Record, Storer
 from aiosessions.transports.transport import Carried, Transport

@@ -5,8 +5,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from types import TracebackType
-from typing import Generic, Self, TypeVar, cast, get_origin
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 
@@ -14,12 +13,12 @@ from aiosessions._draft import Draft
 from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError, SessionError
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
-from aiosessions._mapping_session import MappingSession
+from aiosessions._mapping_session import MappingSession, session_type
 from aiosessions._marks import Doomed, Exchange, Outgoing
 from aiosessions._request import ResponseView, response_view
 from aiosessions._request_sessions import Loading, incoming
 from aiosessions._session import Session
-from aiosessions._store import Request, Response
+from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import hold, is_held, release
 from aiosessions.storers.storer import Openable, Storer
@@ -28,15 +27,16 @@ from aiosessions.transports.transport import Carried, Transport, check_name
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
 from aiosessions.values.merge import Merger
 
-__all__ = ["Overseer", "changed"]
+__all__ = ["Overseer"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
-class Overseer(ABC, Generic[T]):
+class Overseer(Store[T], ABC):
     """The part of a Store that does not care where the state is."""
 
     def __init__(
@@ -77,9 +77,7 @@ class Overseer(ABC, Generic[T]):
         self._backend = backend
         self._clean_every = clean_every
         self._is_ready = backend is None
-        self._session_type: type[Session[T]] = Session
-        if value_type is dict or get_origin(value_type) is dict:
-            self._session_type = cast("type[Session[T]]", MappingSession)
+        self._session_type: type[Session[T]] = session_type(value_type)
         self._must_end: bool = getattr(sealer, "needs_expiry", False)
         self._check_ends(self.lifetime)
         self._prove()
@@ -109,9 +107,7 @@ class Overseer(ABC, Generic[T]):
         self._is_ready = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
         self._is_ready = False
         if self._backend is not None:
@@ -163,9 +159,19 @@ class Overseer(ABC, Generic[T]):
             self._codec.check(session.value, data)  # JSON writes NaN as it writes None
         return False
 
-    # what handlers use (see Store)
+    # what handlers use (see Store); Any: the overloads say of what
 
-    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:
+    @overload
+    async def get(
+        self: Store[Untyped], request: Request, name: str | None = None, *, touch: bool = True
+    ) -> Session[Any]: ...
+    @overload
+    async def get(
+        self: Store[dict[str, V]], request: Request, name: str | None = None, *, touch: bool = True
+    ) -> MappingSession[V]: ...
+    @overload
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[Any]:
         """See `Store.get`."""
         name = self._checked(name)
         view, sessions = incoming(request)
@@ -193,7 +199,13 @@ class Overseer(ABC, Generic[T]):
         finally:
             loading.done()
 
-    async def require(self, request: Request, name: str | None = None) -> Session[T]:
+    @overload
+    async def require(self: Store[Untyped], request: Request, name: str | None = None) -> Session[Any]: ...
+    @overload
+    async def require(self: Store[dict[str, V]], request: Request, name: str | None = None) -> MappingSession[V]: ...
+    @overload
+    async def require(self, request: Request, name: str | None = None) -> Session[T]: ...
+    async def require(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.require`."""
         session = await self.get(request, name)
         if session._record is None:
@@ -201,7 +213,13 @@ class Overseer(ABC, Generic[T]):
 
         return session
 
-    def new(self, request: Request, name: str | None = None) -> Session[T]:
+    @overload
+    def new(self: Store[Untyped], request: Request, name: str | None = None) -> Session[Any]: ...
+    @overload
+    def new(self: Store[dict[str, V]], request: Request, name: str | None = None) -> MappingSession[V]: ...
+    @overload
+    def new(self, request: Request, name: str | None = None) -> Session[T]: ...
+    def new(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.new`."""
         name = self._checked(name)
         view, sessions = incoming(request)
@@ -380,9 +398,3 @@ class Overseer(ABC, Generic[T]):
 
         seconds = lifetime.cookie.total_seconds() if isinstance(lifetime.cookie, timedelta) else (ends_at or now) - now
         return min(max(math.ceil(seconds), 1), _MAX_AGE)
-
-
-def changed(change: Callable[[T], T | None], value: T) -> T:
-    """What an update's function makes of a value: another one, or the same, changed in place."""
-    result = change(value)
-    return value if result is None else result

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from hmac import compare_digest
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from aiosessions._draft import SHORT
@@ -18,11 +18,12 @@ from aiosessions._errors import (
 )
 from aiosessions._events import Event, logger
 from aiosessions._lifetime import Lifetime, moment
+from aiosessions._mapping_session import MappingSession
 from aiosessions._marks import Doomed, Exchange
 from aiosessions._meta import Meta, meta_of
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._store import SessionInfo
+from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
 from aiosessions.overseers.updating import UpdatingOverseer
 from aiosessions.sealers.sealer import Claims, Sealer
@@ -33,6 +34,7 @@ from aiosessions.values.codecs import Codec
 __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class StorageOverseer(UpdatingOverseer[T]):
@@ -259,7 +261,16 @@ class StorageOverseer(UpdatingOverseer[T]):
         session._seen_at = max(session._seen_at, record.seen_at)
         return not session.is_expired
 
-    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]:
+    @overload
+    async def open(self: Store[Untyped], handle: str, *, user_id: str, name: str | None = None) -> Session[Any]: ...
+    @overload
+    async def open(
+        self: Store[dict[str, V]], handle: str, *, user_id: str, name: str | None = None
+    ) -> MappingSession[V]: ...
+    @overload
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]: ...
+    # Any: the overloads say of what
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[Any]:
         """A stored session without a request, for jobs that act on it; it can set no token.
 
         Args:

@@ -11,11 +11,10 @@ from aiosessions._marks import Marks
 from aiosessions._meta import Meta, encode_meta
 from aiosessions._session import Session
 from aiosessions._tokens import new_version
-from aiosessions.overseers.overseer import changed
 from aiosessions.overseers.race import RACE_SECONDS, WritingOverseer, lineage, was_applied
 from aiosessions.storers.storer import Record
 
-__all__ = ["UpdatingOverseer"]
+__all__ = ["UpdatingOverseer", "changed"]
 
 T = TypeVar("T")
 _NOTHING = Marks()
@@ -113,3 +112,9 @@ class UpdatingOverseer(WritingOverseer[T]):
                 self._report("merged", session.name, session.handle, session.user_id, fields=merged.conflicts)
             value = merged.value
         session.value, session._base = value, data
+
+
+def changed(change: Callable[[T], T | None], value: T) -> T:
+    """What an update's function makes of a value: another one, or the same, changed in place."""
+    result = change(value)
+    return value if result is None else result
