@@ -20,6 +20,7 @@ from aiosessions._errors import (
 from aiosessions._events import Event
 from aiosessions._flashes import Flash, JSONValue
 from aiosessions._lifetime import Lifetime
+from aiosessions._mapping_session import MappingSession
 from aiosessions._request import RequestView, ResponseView
 from aiosessions._session import Session
 from aiosessions._store import Request, Response, SessionInfo, Store
@@ -70,6 +71,7 @@ __all__ = [
     "KeyExistsError",
     "Lifetime",
     "Listable",
+    "MappingSession",
     "MemoryStorer",
     "Merge",
     "MessagePackCodec",

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
+from aiosessions._mapping_session import MappingSession
 from aiosessions._session import Session
 
-__all__ = ["Request", "Response", "SessionInfo", "Store"]
+__all__ = ["Request", "Response", "SessionInfo", "Store", "Untyped"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Request(Protocol):
@@ -39,10 +41,26 @@ class SessionInfo:
     authenticated_at: datetime | None
 
 
-class Store(Protocol[T]):
-    """Gets and saves sessions of one type. Immutable; shared between tasks."""
+class Untyped:
+    """Stands for Any in a `Store[Any]`, whose sessions are of Any too: no value is one."""
 
-    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:
+
+class Store(Protocol[T]):
+    """Gets and saves sessions of one type. Immutable; shared between tasks.
+
+    The sessions of a `Store[dict[str, V]]` are mappings, `MappingSession[V]`. A store of one's own inherits from this.
+    """
+
+    @overload
+    async def get(
+        self: "Store[Untyped]", request: Request, name: str | None = None, *, touch: bool = True
+    ) -> Session[Any]: ...
+    @overload
+    async def get(
+        self: "Store[dict[str, V]]", request: Request, name: str | None = None, *, touch: bool = True
+    ) -> MappingSession[V]: ...
+    @overload
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:  # noqa: D418  # a Protocol has no other place for it
         """The session of this name: never None, and a bad cookie never raises.
 
         Absent, unknown, expired, forged: a new session; no id is adopted, nothing is sent. The same request and name
@@ -59,7 +77,12 @@ class Store(Protocol[T]):
         """
         ...
 
-    async def require(self, request: Request, name: str | None = None) -> Session[T]:
+    @overload
+    async def require(self: "Store[Untyped]", request: Request, name: str | None = None) -> Session[Any]: ...
+    @overload
+    async def require(self: "Store[dict[str, V]]", request: Request, name: str | None = None) -> MappingSession[V]: ...
+    @overload
+    async def require(self, request: Request, name: str | None = None) -> Session[T]:  # noqa: D418  # a Protocol has no other place for it
         """A stored session, possibly anonymous.
 
         Raises:
@@ -67,7 +90,12 @@ class Store(Protocol[T]):
         """
         ...
 
-    def new(self, request: Request, name: str | None = None) -> Session[T]:
+    @overload
+    def new(self: "Store[Untyped]", request: Request, name: str | None = None) -> Session[Any]: ...
+    @overload
+    def new(self: "Store[dict[str, V]]", request: Request, name: str | None = None) -> MappingSession[V]: ...
+    @overload
+    def new(self, request: Request, name: str | None = None) -> Session[T]:  # noqa: D418  # a Protocol has no other place for it
         """Start afresh: what the request's verified token referred to is deleted when the new session is saved.
 
         From now on `get()` of this name in this request returns this session.

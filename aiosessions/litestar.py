@@ -1,6 +1,7 @@
 """For Litestar: a plugin that gives handlers their sessions, and saves them.
 
-`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: NamedDependency[Session[AppData]])`.
+`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: NamedDependency[Session[AppData]])`,
+and `MappingSession[V]` for a store of `dict[str, V]`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

@@ -2,11 +2,11 @@
 
 import math
 import re
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, get_origin
+from typing import Any, Generic, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from aiosessions._clock import Clock
@@ -22,14 +22,14 @@ from aiosessions._errors import (
 )
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
-from aiosessions._mapping_session import MappingSession
+from aiosessions._mapping_session import MappingSession, session_type
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import response_view
 from aiosessions._request_sessions import incoming
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
-from aiosessions._store import Request, Response
+from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.storers.holding import hold, is_held, release
@@ -42,6 +42,7 @@ from aiosessions.values.merge import Merger
 __all__ = ["Overseer", "Plan", "changed", "gone"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 _FIELD = re.compile(r"at `\$\.?([^`]*)`")
@@ -82,7 +83,7 @@ class Plan(Generic[T]):
         return f"Plan(is_changed={self.is_changed}, is_write={self.is_write})"
 
 
-class Overseer(Generic[T]):
+class Overseer(Store[T], ABC):
     """The part of a Store that does not care where the state is."""
 
     def __init__(
@@ -122,9 +123,7 @@ class Overseer(Generic[T]):
         self._backend = backend
         self._clean_every = clean_every
         self._is_ready = backend is None
-        self._session_type: type[Session[T]] = Session
-        if value_type is dict or get_origin(value_type) is dict:
-            self._session_type = cast("type[Session[T]]", MappingSession)
+        self._session_type: type[Session[T]] = session_type(value_type)
         self._reseals: bool = getattr(sealer, "reseal", False)
         self._own_place = Place(self, name, namespace, self._transport)
         self._places: WeakValueDictionary[str, Place] = WeakValueDictionary()  # of other names, while they are in use
@@ -204,9 +203,19 @@ class Overseer(Generic[T]):
         except SessionError:
             return True
 
-    # what handlers use (see Store)
+    # what handlers use (see Store); Any: the overloads say of what
 
-    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:
+    @overload
+    async def get(
+        self: Store[Untyped], request: Request, name: str | None = None, *, touch: bool = True
+    ) -> Session[Any]: ...
+    @overload
+    async def get(
+        self: Store[dict[str, V]], request: Request, name: str | None = None, *, touch: bool = True
+    ) -> MappingSession[V]: ...
+    @overload
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[Any]:
         """See `Store.get`."""
         place = self._own_place if name is None else self._place(name)
         view, sessions = incoming(request)
@@ -237,7 +246,13 @@ class Overseer(Generic[T]):
         finally:
             loading.end()
 
-    async def require(self, request: Request, name: str | None = None) -> Session[T]:
+    @overload
+    async def require(self: Store[Untyped], request: Request, name: str | None = None) -> Session[Any]: ...
+    @overload
+    async def require(self: Store[dict[str, V]], request: Request, name: str | None = None) -> MappingSession[V]: ...
+    @overload
+    async def require(self, request: Request, name: str | None = None) -> Session[T]: ...
+    async def require(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.require`."""
         session = await self.get(request, name)
         if not session._state.handle:
@@ -245,7 +260,13 @@ class Overseer(Generic[T]):
 
         return session
 
-    def new(self, request: Request, name: str | None = None) -> Session[T]:
+    @overload
+    def new(self: Store[Untyped], request: Request, name: str | None = None) -> Session[Any]: ...
+    @overload
+    def new(self: Store[dict[str, V]], request: Request, name: str | None = None) -> MappingSession[V]: ...
+    @overload
+    def new(self, request: Request, name: str | None = None) -> Session[T]: ...
+    def new(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.new`."""
         place = self._place(name)
         view, sessions = incoming(request)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from aiosessions._ending import Ending
 from aiosessions._errors import (
@@ -19,12 +19,13 @@ from aiosessions._errors import (
 )
 from aiosessions._events import Event
 from aiosessions._lifetime import Lifetime, moment
+from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, Meta, State, Wishes
-from aiosessions._store import SessionInfo
+from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
 from aiosessions.overseers.endings import Endings
 from aiosessions.overseers.overseer import Overseer, Plan, changed, gone
@@ -37,6 +38,7 @@ from aiosessions.values.codecs import Codec
 __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 _PROVEN_SECONDS = 1.0
 """How long after a session was read a touch may lean on that: a socket's may come a day later."""
 
@@ -290,7 +292,16 @@ class StorageOverseer(Overseer[T]):
         session._seen(newest.seen_at)
         return not session.is_expired
 
-    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]:
+    @overload
+    async def open(self: Store[Untyped], handle: str, *, user_id: str, name: str | None = None) -> Session[Any]: ...
+    @overload
+    async def open(
+        self: Store[dict[str, V]], handle: str, *, user_id: str, name: str | None = None
+    ) -> MappingSession[V]: ...
+    @overload
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]: ...
+    # Any: the overloads say of what
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[Any]:
         """A stored session without a request, for jobs that act on it; it can set no token.
 
         Args:

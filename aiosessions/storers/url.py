@@ -40,13 +40,14 @@ class StorerURL:
         # What follows a / ? or # of a password would be shown as a path.
         if parts.fragment or (parts.netloc and "@" in parts.path):
             raise ConfigError(_MALFORMED)
-        self.scheme = parts.scheme
-        self.path = unquote(parts.path)
+        self.scheme: str = parts.scheme
+        self.path: str = unquote(parts.path)
         userinfo, _, hosts = parts.netloc.rpartition("@")
         user, _, password = userinfo.partition(":")
-        self.user = unquote(user)
-        self.password = unquote(password)
-        self.hosts = [self._host_and_port(host) for host in hosts.split(",")] if hosts else []
+        self.user: str = unquote(user)
+        self.password: str = unquote(password)
+        listed = hosts.split(",") if hosts else []
+        self.hosts: list[tuple[str, int | None]] = [self._host_and_port(host) for host in listed]
         self._options = dict(options)
         self._known: set[str] = set()
         if len(self._options) < len(options):

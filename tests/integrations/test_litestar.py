@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 
-from aiosessions import ConfigError, ConflictError, MemoryStorer, Session, StorageOverseer, StorerError
+from aiosessions import ConfigError, ConflictError, MappingSession, MemoryStorer, Session, StorageOverseer, StorerError
 from aiosessions.litestar import SessionPlugin
 from aiosessions.testing import Browser, LifespanError
 from tests.integrations.apps import Basket, Theme
@@ -17,7 +17,7 @@ from tests.integrations.stage import OpenStorer
 
 pytestmark = pytest.mark.anyio
 
-Count = NamedDependency[Session[dict[str, int]]]
+Count = NamedDependency[MappingSession[int]]
 
 
 @pytest.fixture
