@@ -97,7 +97,8 @@ async def test_the_newest_secret_is_sent_under_the_new_key(make: MakeSealer, is_
     async with house.request(visitor) as (session, visit):
         session.value.total += 1
     assert len(visit.sent) == 1
-    house.store = StorageOverseer(Cart, house.storer, **{**house.options, "sealer": rotation.newest})
+    options: dict[str, Any] = {**house.options, "sealer": rotation.newest}
+    house.store = StorageOverseer(Cart, house.storer, **options)
     for _ in range(3):
         assert await rotation.is_logged_in(visitor)
         await house.clock.advance(GRACE)
