@@ -33,6 +33,7 @@ class Rotation:
     def __init__(self, make: MakeSealer, *, reseal: bool) -> None:
         old, new = new_key(), new_key()
         self.house = House(lifetime=Lifetime(rotate=HOUR), sealer=make(old))
+        self.newest = make(new)
         options: dict[str, Any] = {**self.house.options, "sealer": make([new, old], reseal=reseal)}
         self.store: StorageOverseer[Cart] = StorageOverseer(Cart, self.house.storer, **options)
 
@@ -86,16 +87,21 @@ async def test_a_slow_answer_under_the_old_key_locks_nobody_out(
     assert slow.sent == []
 
 
-async def test_the_newest_secret_is_sent_under_the_new_key(make: MakeSealer) -> None:
+@pytest.mark.parametrize("is_due", [False, True])
+async def test_the_newest_secret_is_sent_under_the_new_key(make: MakeSealer, is_due: bool) -> None:
     """F7: who alone writes goes over to the new key, rotation or not."""
     rotation = Rotation(make, reseal=False)
     house, visitor = rotation.house, await rotation.visitor()
-    for _ in range(2):
-        async with house.request(visitor) as (session, _):
-            session.value.total += 1
-        await house.clock.advance(2 * GRACE)
-    assert await rotation.is_logged_in(visitor)
-    assert len(await house.store.user_sessions("ann")) == 1
+    if not is_due:
+        await house.clock.advance(-3600)
+    async with house.request(visitor) as (session, visit):
+        session.value.total += 1
+    assert len(visit.sent) == 1
+    options: dict[str, Any] = {**house.options, "sealer": rotation.newest}
+    house.store = StorageOverseer(Cart, house.storer, **options)
+    for _ in range(3):
+        assert await rotation.is_logged_in(visitor)
+        await house.clock.advance(GRACE)
 
 
 ROTATING = Lifetime(rotate=HOUR)
