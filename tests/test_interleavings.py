@@ -339,7 +339,7 @@ ACTIONS = (
 NEVER = SimpleNamespace(cancelled_caught=False)
 
 
-def never(_: float) -> "nullcontext[SimpleNamespace]":
+def never(_: float, *, shield: bool = False) -> "nullcontext[SimpleNamespace]":
     """A time limit, where no time passes."""
     return nullcontext(NEVER)
 
@@ -349,6 +349,7 @@ def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
     stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Lock=SteppedLock, move_on_after=never)
     monkeypatch.setattr("aiosessions.overseers.race.anyio", stepped)
+    monkeypatch.setattr("aiosessions.overseers.overseer.anyio", stepped)
 
 
 @pytest.mark.parametrize("on_conflict", ["merge", "raise"])

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
+import anyio
+
 from aiosessions._clock import Clock
 from aiosessions._ending import Ending
 from aiosessions._errors import (
@@ -19,6 +21,7 @@ from aiosessions._errors import (
     EncodeError,
     NoSessionError,
     SessionError,
+    StorerError,
 )
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
@@ -43,6 +46,8 @@ __all__ = ["Overseer", "Plan", "changed", "gone"]
 
 T = TypeVar("T")
 V = TypeVar("V")
+_ENDING_SECONDS = 5.0
+"""How long a cancelled task may take to end one session."""
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 _FIELD = re.compile(r"at `\$\.?([^`]*)`")
@@ -497,11 +502,16 @@ class Overseer(Store[T], ABC):
         """End what is due; StorerError says that it may not have ended."""
 
     async def _end(self, session: Session[T]) -> None:
+        """End what is due, also while the task is cancelled; a backend that hangs must not hold it for ever."""
         await self._ready()
         for ending in session._ended:
-            if ending.is_due:
+            if not ending.is_due:
+                continue
+            with anyio.move_on_after(_ENDING_SECONDS, shield=True) as limit:
                 await self._end_one(session, ending)
-                session._has_ended(ending)
+            if limit.cancelled_caught:
+                raise StorerError(f"session {session.name!r} may not have ended: the backend did not answer")
+            session._has_ended(ending)
 
     def _open(self, sealer: Sealer, text: str, place: Place) -> Claims | None:
         """What a sealed token says; None, and an event that says why, for one that counts for nothing."""
