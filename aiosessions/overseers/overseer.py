@@ -11,7 +11,7 @@ from typing import Generic, Self, TypeVar, cast, get_origin
 import anyio
 
 from aiosessions._draft import Draft
-from aiosessions._errors import ConfigError, DecodeError, EncodeError, NoSessionError, SessionError
+from aiosessions._errors import ConfigError, EncodeError, NoSessionError, SessionError
 from aiosessions._events import Event, Reporter, logger
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._mapping_session import MappingSession
@@ -25,6 +25,7 @@ from aiosessions.storers.holding import hold, is_held, release
 from aiosessions.storers.storer import Openable, Storer
 from aiosessions.transports.cookies import default_transport
 from aiosessions.transports.transport import Carried, Transport, check_name
+from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
 from aiosessions.values.merge import Merger
 
@@ -69,7 +70,6 @@ class Overseer(ABC, Generic[T]):
         self._sealer = sealer
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
         self._merger = Merger(self._codec)
-        self._default = default
         self._value_type = value_type
         self._report = Reporter(on_event)
         self._clock = clock
@@ -82,23 +82,10 @@ class Overseer(ABC, Generic[T]):
             self._session_type = cast("type[Session[T]]", MappingSession)
         self._must_end: bool = getattr(sealer, "needs_expiry", False)
         self._check_ends(self.lifetime)
-        self._prove()
+        self.fresh = Blank(self._codec, value_type, default)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} of {getattr(self._value_type, '__name__', self._value_type)}>"
-
-    def _prove(self) -> None:
-        kind = getattr(self._value_type, "__name__", str(self._value_type))
-        try:
-            value = (self._default or self._value_type)()
-        except TypeError:
-            if self._default is not None:
-                raise
-            raise ConfigError(f"{kind} cannot be made without arguments: give default=") from None
-        try:
-            self._codec.decode(self._codec.encode(value))
-        except (EncodeError, DecodeError) as error:
-            raise ConfigError(f"a new {kind} cannot be stored: {error}: change the type, or give default=") from None
 
     # opening and closing
 
@@ -141,11 +128,6 @@ class Overseer(ABC, Generic[T]):
             self._latest = now
         return self._latest
 
-    def fresh(self) -> tuple[T, bytes]:
-        """A new value, and its bytes. Through the codec, so that a mutable default is never shared."""
-        data = self._codec.encode((self._default or self._value_type)())
-        return self._codec.decode(data), data
-
     def is_unsaved(self, session: Session[T]) -> bool:
         """Whether something would be lost if the session went away now."""
         if session._is_inert or session._is_degraded:
@@ -157,11 +139,9 @@ class Overseer(ABC, Generic[T]):
         return is_changed or bool(session._doomed) or bool(session._marks and session._marks.is_write)
 
     def _is_changed(self, session: Session[T], data: bytes) -> bool:
-        if data != session._base and not self._codec.unchanged(session._base, session.value, data):
-            return True
-        if b"null" in data and self._codec.is_json:
-            self._codec.check(session.value, data)  # JSON writes NaN as it writes None
-        return False
+        if data == session._base and not self._codec.hides(data):
+            return False
+        return not self._codec.unchanged(session._base, session.value, data)
 
     # what handlers use (see Store)
 
