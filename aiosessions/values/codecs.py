@@ -4,26 +4,26 @@ Whatever msgspec, pydantic, a foreign codec or the application's own classes rai
 DecodeError, and holds no value: not in the message, not as a cause or context, not in a frame's local variables.
 """
 
-import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
 from aiosessions._errors import DecodeError, EncodeError
-from aiosessions.values.equality import difference, is_plain, parts, step_to
-from aiosessions.values.value_type import decoder_for, is_literal, is_untyped, name_of
+from aiosessions.values.equality import difference, is_plain, parts
+from aiosessions.values.misfit import misfit, pydantic_misfit, why
+from aiosessions.values.models import is_pydantic, prove_model
+from aiosessions.values.shape import Shape, shape_of
+from aiosessions.values.value_type import decoder_for, name_of
 
-__all__ = ["CheckedCodec", "Codec", "JSONCodec", "MessagePackCodec", "PydanticCodec", "codec_for", "is_pydantic"]
+__all__ = ["CheckedCodec", "Codec", "JSONCodec", "MessagePackCodec", "PydanticCodec", "codec_for"]
 
 T = TypeVar("T")
 A = TypeVar("A")
 R = TypeVar("R")
 
-_PATH = re.compile(r"at `(?:key in )?(\$[^`]*)`$")
-_TYPES = re.compile(r"Expected `[^`]*`, got `[^`]*`")
-_MISSING = re.compile(r"Object missing required field `([^`]*)`")
 _DEPTH = 32  # how far down the search for a field that cannot be encoded goes
 
 
@@ -65,7 +65,7 @@ class CheckedCodec(Generic[T]):
         exact: whether values must come back with the very types they had: for a T with untyped parts. Where every part
             has a type, decoding has checked it, and equality is enough.
         stable: T to bytes that are equal for equal values, whatever the order of sets and dicts.
-        literal: whether values whose *stable* bytes differ are different.
+        shape: what is known of the type.
         probe: encodes any part of a value, to find the one that cannot be encoded.
         explain: where and why a value did not fit, by the error that decoding raised, showing no value.
     """
@@ -81,7 +81,7 @@ class CheckedCodec(Generic[T]):
         is_json: bool,
         exact: bool,
         stable: Callable[[T], bytes] | None = None,
-        literal: bool = False,
+        shape: Shape | None = None,
         probe: Callable[[object], bytes] | None = None,
         explain: Callable[[Exception], str] | None = None,
     ) -> None:
@@ -93,9 +93,10 @@ class CheckedCodec(Generic[T]):
         self._is_json = is_json
         self._exact = exact
         self._stable = stable
-        self._literal = literal
+        self._shape = shape or Shape()
+        self._seed = self._shape.seed and (zlib.crc32(b"json" if is_json else b"msgpack", self._shape.seed) or 1)
         self._probe = probe
-        self._misfit = explain or _misfit
+        self._misfit = explain or misfit
         self._name = name_of(value_type)
 
     @property
@@ -130,9 +131,7 @@ class CheckedCodec(Generic[T]):
         back = None
         try:
             back = self._decode(data)
-            if (not self._exact or is_plain(value)) and value == back:
-                return back
-            problem = difference(value, back, exact=self._exact)
+            problem = self._difference(value, back)
             if problem is None:
                 return back
         except MemoryError:
@@ -142,20 +141,48 @@ class CheckedCodec(Generic[T]):
         del value, data, back
         raise EncodeError(f"the value does not fit {self._name} {problem}")
 
-    def unchanged(self, base: bytes, value: T, data: bytes) -> bool:
+    def spelling(self, data: bytes) -> int:
+        """A number that says: `encode` made these very bytes, of this very type; kept beside them.
+
+        Returns:
+            The same in every process, as long as the type's classes, fields and types, and the format, are the same;
+            never 0. 0 for a type that is not known to us (a pydantic model, a codec of the application's own).
+        """
+        return self._seed and (zlib.crc32(data, self._seed) or 1)
+
+    def hides(self, data: bytes) -> bool:
+        """Whether *data*, an encoded value, may be the bytes of another value too.
+
+        JSON writes NaN as it writes None; a pydantic model and a codec of the application's own may leave out or change
+        what they like.
+        """
+        shape = self._shape
+        return not shape.is_known or (shape.has_floats and self._is_json and b"null" in data)
+
+    def unchanged(self, base: bytes, value: T, data: bytes, *, spelling: int = 0) -> bool:
         """Whether *value*, encoded as *data*, says what the stored *base* says (CONTRACT V3).
 
         A backend may have written it differently, and a set iterates as it likes.
+
+        Args:
+            base: the stored bytes.
+            value: the value.
+            data: its bytes.
+            spelling: what `spelling` gave for the bytes that were stored; 0 if it is not known.
         """
-        if base == data:
+        if base == data and not self.hides(data):
             return True
+        if self._must_differ(base, data, spelling):
+            return False
 
         try:
             before = self._decode(base)
+            if base == data:
+                return self._difference(value, before) is None
             if (settled := self._settled(before)) is not None:
                 if settled == self._settled(value):
-                    return True
-                if self._literal or (is_plain(before) and is_plain(value)):
+                    return not self.hides(data) or self._difference(value, before) is None
+                if self._shape.is_literal or (is_plain(before) and is_plain(value)):
                     return False
             # a field that was left out may be written now, with the default that it had; a set may have no order
             return difference(before, value) is None and difference(value, before) is None
@@ -198,6 +225,19 @@ class CheckedCodec(Generic[T]):
         del tree, error
         raise DecodeError(f"a document of {self._name} cannot be written")
 
+    def _must_differ(self, base: bytes, data: bytes, spelling: int) -> bool:
+        """Whether the bytes alone prove a change: `encode` made both, and they are no two orders of the same keys."""
+        shape = self._shape
+        if base == data or not spelling or not shape.is_settled or spelling != self.spelling(base):
+            return False
+        return not shape.has_keys or len(base) != len(data) or sum(base) != sum(data)
+
+    def _difference(self, value: T, back: T) -> str | None:
+        """Where and how *back* is not the *value* that was encoded; None if it is the same."""
+        if self._shape.is_fair and (not self._exact or is_plain(value)) and value == back:
+            return None
+        return difference(value, back, exact=self._exact)
+
     def _settled(self, value: T) -> bytes | None:
         return None if self._stable is None else _attempt(self._stable, value)[0]
 
@@ -214,7 +254,7 @@ class CheckedCodec(Generic[T]):
                 break
             step, value, error = failing
             path += step
-        return f"at `{path}`: {_why(value, error)}"
+        return f"at `{path}`: {why(value, error)}"
 
     def _failing(self, value: object) -> Iterator[tuple[str, object, Exception]]:
         if self._probe is None:
@@ -233,14 +273,15 @@ class JSONCodec(CheckedCodec[T]):
     """
 
     def __init__(self, value_type: type[T]) -> None:
+        decode, shape = decoder_for(value_type, msgspec.json.Decoder), shape_of(value_type)
         super().__init__(
             value_type,
             encode=msgspec.json.Encoder().encode,
-            decode=decoder_for(value_type, msgspec.json.Decoder),
+            decode=decode,
             is_json=True,
-            exact=is_untyped(value_type),
+            exact=shape.is_untyped,
             stable=msgspec.json.Encoder(order="deterministic").encode,
-            literal=is_literal(value_type),
+            shape=shape,
             probe=msgspec.json.encode,
         )
 
@@ -253,29 +294,35 @@ class MessagePackCodec(CheckedCodec[T]):
     """
 
     def __init__(self, value_type: type[T]) -> None:
+        decode, shape = decoder_for(value_type, msgspec.msgpack.Decoder), shape_of(value_type)
         super().__init__(
             value_type,
             encode=msgspec.msgpack.Encoder().encode,
-            decode=decoder_for(value_type, msgspec.msgpack.Decoder),
+            decode=decode,
             parse=msgspec.msgpack.decode,
             dump=msgspec.msgpack.encode,
             is_json=False,
-            exact=is_untyped(value_type),
+            exact=shape.is_untyped,
             stable=msgspec.msgpack.Encoder(order="deterministic").encode,
-            literal=is_literal(value_type),
+            shape=shape,
             probe=msgspec.msgpack.encode,
         )
 
 
 class PydanticCodec(CheckedCodec[T]):
-    """JSON by pydantic (2.11 or later), under the fields' names, not their aliases, which may differ per direction."""
+    """JSON by pydantic (2.11 or later), under the fields' names, not their aliases, which may differ per direction.
+
+    Raises:
+        ConfigError: a field of the model is not written; the message names it and the fix.
+    """
 
     def __init__(self, model: type[T]) -> None:
         pydantic_model: Any = model  # Any: this file imports no pydantic
+        prove_model(pydantic_model)
 
         def encode(value: Any) -> bytes:  # Any: see above
             # no warnings: they would show the value, and decoding finds what they are about
-            text: str = value.model_dump_json(round_trip=True, warnings=False)
+            text: str = value.model_dump_json(by_alias=False, round_trip=True, warnings=False)
             return text.encode()
 
         def decode(data: bytes) -> T:
@@ -283,7 +330,7 @@ class PydanticCodec(CheckedCodec[T]):
 
         probe = cast("Callable[[object], bytes]", sys.modules["pydantic_core"].to_json)
         super().__init__(
-            model, encode=encode, decode=decode, is_json=True, exact=True, probe=probe, explain=_pydantic_misfit
+            model, encode=encode, decode=decode, is_json=True, exact=True, probe=probe, explain=pydantic_misfit
         )
 
 
@@ -322,12 +369,6 @@ def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None)
     return JSONCodec(value_type) if json else MessagePackCodec(value_type)
 
 
-def is_pydantic(value_type: object) -> bool:
-    """Whether it is a pydantic model. Imports nothing: who made a model has imported pydantic."""
-    pydantic: Any = sys.modules.get("pydantic")  # Any: this file imports no pydantic
-    return pydantic is not None and isinstance(value_type, type) and issubclass(value_type, pydantic.BaseModel)
-
-
 def _attempt(function: Callable[[A], R], argument: A) -> tuple[R | None, Exception | None]:
     try:
         return function(argument), None
@@ -335,43 +376,3 @@ def _attempt(function: Callable[[A], R], argument: A) -> tuple[R | None, Excepti
         raise
     except Exception as error:  # noqa: BLE001 (as in encode and decode)
         return None, error
-
-
-def _misfit(error: Exception) -> str:
-    """Where and why, from msgspec's message, of which only type and field names are safe to repeat."""
-    if isinstance(error, (EncodeError, DecodeError)):
-        return f"({error})"  # a codec's own, which shows no value
-    if isinstance(error, RecursionError):
-        return "at `$`: nested too deeply"
-    if not isinstance(error, msgspec.MsgspecError):
-        return "at `$`"  # the type's own code raised: its message may hold anything
-
-    text = str(error)
-    own = error.__cause__ is None
-    found = _PATH.search(text) if own or text != str(error.__cause__) else None
-    path = found[1] if found else "$"
-    if own and (missing := _MISSING.match(text)):
-        return f"at `{path}.{missing[1]}`: it is required and missing"
-    if own and (types := _TYPES.match(text)):
-        return f"at `{path}`: {types[0][0].lower()}{types[0][1:]}"
-    return f"at `{path}`"
-
-
-def _pydantic_misfit(error: Exception) -> str:
-    errors: Any = getattr(error, "errors", None)  # Any: pydantic's ValidationError, which this file does not import
-    if errors is None:
-        return _misfit(error)
-
-    first = errors(include_url=False, include_context=False, include_input=False)[0]
-    path = "".join(f"[{step}]" if isinstance(step, int) else step_to(step) for step in first["loc"])
-    return f"at `${path}`: {first['type']}"
-
-
-def _why(value: object, error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply, or a cycle"
-    if isinstance(error, UnicodeError):
-        return "a lone surrogate in a text"
-    if isinstance(error, OverflowError):
-        return "an integer of more than 64 bits"
-    return f"`{type(value).__qualname__}`"

@@ -83,9 +83,19 @@ class Merger(Generic[T]):
         del base, ours, theirs  # tracebacks may show local variables
         raise ConflictError(f"another request wrote this session ({self._name}) too, and {outcome}")
 
-    def carry_unknown(self, stored: bytes, data: bytes) -> bytes:
-        """*data*, our encoded value, with the fields of the *stored* document that this version does not know (V2)."""
-        if not self._has_fields:
+    def carry_unknown(self, stored: bytes, data: bytes, *, spelling: int = 0) -> bytes:
+        """*data*, our encoded value, with the fields of the *stored* document that this version does not know (V2).
+
+        Args:
+            stored: what is stored now.
+            data: our value, encoded.
+            spelling: what `CheckedCodec.spelling` gave for the *stored* bytes when they were stored; 0 if that is not
+                known.
+
+        Returns:
+            The very *data* if there was nothing to carry.
+        """
+        if not self._has_fields or (spelling and spelling == self._codec.spelling(stored)):
             return data
         try:
             known = self._codec.encode(self._codec.decode(stored))
@@ -176,9 +186,29 @@ def _combined(plan: Plan, base: object, ours: object, theirs: object, path: str,
 def _lists(plan: Plan, ours: list[object], theirs: list[object], base: Sequence[object] = ()) -> object:
     if plan.is_set or plan.rule is Merge.UNION:
         return _union(base, ours, theirs)
-    size = len(base)
-    grew = _same(_OPEN, list(base), ours[:size]) and _same(_OPEN, list(base), theirs[:size])
-    return theirs + ours[size:] if grew else _ABSENT
+    mine, others = _added(base, ours), _added(base, theirs)
+    if mine is None or others is None:
+        return _ABSENT
+
+    united = others[0] + mine[0]
+    for item, theirs_after, ours_after in zip(base, others[1:], mine[1:], strict=True):
+        united += [item, *theirs_after, *ours_after]
+    return united
+
+
+def _added(base: Sequence[object], side: list[object]) -> list[list[object]] | None:
+    """What was added before the first item, and after each; None if one is gone or was changed.
+
+    Of items that repeat the first is the one that was there: what was appended stays at the end.
+    """
+    gaps: list[list[object]] = [[]]
+    for item in side:
+        place = len(gaps) - 1
+        if place < len(base) and _same(_OPEN, base[place], item):
+            gaps.append([])
+        else:
+            gaps[-1].append(item)
+    return gaps if len(gaps) == len(base) + 1 else None
 
 
 def _union(base: Sequence[object], ours: list[object], theirs: list[object]) -> list[object]:

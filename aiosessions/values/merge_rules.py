@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiosessions._errors import ConfigError
-from aiosessions.values.codecs import is_pydantic
+from aiosessions.values.models import is_pydantic
 
 __all__ = ["Merge", "Plan", "plan_of"]
 
@@ -52,7 +52,7 @@ class Merge(Enum):
 
 @dataclass(slots=True)
 class Plan:
-    """How a part of a document merges. The plan of an untyped part: dicts by key, lists by their tails.
+    """How a part of a document merges. The plan of an untyped part: dicts by key, lists by what was added.
 
     Args:
         rule: the field's or the class's marker.

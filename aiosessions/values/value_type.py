@@ -1,4 +1,4 @@
-"""What msgspec makes of a type: whether it can work at all, and whether it says what every part holds."""
+"""What msgspec makes of a type: whether it can work at all, and every type inside it."""
 
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from msgspec import inspect
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["decoder_for", "is_literal", "is_untyped", "name_of"]
+__all__ = ["class_of", "decoder_for", "name_of", "nodes"]
 
 T = TypeVar("T")
 
@@ -30,8 +30,7 @@ def decoder_for(value_type: type[T], decoder: type[Any]) -> Callable[[bytes], T]
     """
     try:
         decode: Callable[[bytes], T] = decoder(value_type).decode
-        unknown = next((path for path, node in _nodes(value_type) if _is_custom(node)), None)
-        problem = "a type that msgspec does not know"
+        unknown, problem = next(_problems(value_type), (None, ""))
     except (TypeError, NameError, AttributeError, ValueError, RecursionError) as error:
         unknown, problem = _culprit(value_type), f"{type(error).__name__}: {error}"
     else:
@@ -39,53 +38,31 @@ def decoder_for(value_type: type[T], decoder: type[Any]) -> Callable[[bytes], T]
             return decode
     raise ConfigError(
         f"value_type={name_of(value_type)} cannot work, at `{unknown}`: {problem}. Give the field a type of msgspec's "
-        "(https://jcristharif.com/msgspec/supported-types.html), define types where annotations can find them, "
+        "(https://jcristharif.com/msgspec/supported-types.html) and a name without underscore, define types where "
+        "annotations can find them, "
         "or give a codec of your own with codec=..."
     )
 
 
-_LITERAL = (
-    inspect.StructType,
-    inspect.DataclassType,
-    inspect.TypedDictType,
-    inspect.NamedTupleType,
-    inspect.UnionType,
-    inspect.DictType,
-    inspect.ListType,
-    inspect.TupleType,
-    inspect.VarTupleType,
-    inspect.StrType,
-    inspect.BytesType,
-    inspect.IntType,
-    inspect.FloatType,
-    inspect.BoolType,
-    inspect.NoneType,
-    inspect.LiteralType,
-    inspect.EnumType,
-    inspect.UUIDType,
-)
-"""Types of which no two equal values are written differently, but for the order of keys."""
+def class_of(node: inspect.Type) -> Any:  # Any: a class of four libraries, or of none
+    """The class that a node stands for, without its type arguments; None if it is no class's."""
+    cls: Any = getattr(node, "cls", None)  # Any: as above
+    return typing.get_origin(cls) or cls
 
 
-def is_literal(value_type: object) -> bool:
-    """Whether each value has one spelling, once its keys are in order: not so for times, Decimals and sets."""
-    return all(isinstance(node, (*_LITERAL, inspect.Metadata)) for _, node in _nodes(value_type))
+def _problems(value_type: object) -> Iterator[tuple[str, str]]:
+    """What msgspec does not know, or would not write: where, and why."""
+    for path, node in nodes(value_type):
+        cls = class_of(node)
+        if isinstance(node, inspect.CustomType) and cls is not object:
+            yield path, "a type that msgspec does not know"
+        for attribute in getattr(cls, "__attrs_attrs__", ()):
+            if attribute.name.startswith("_"):
+                where = f"{path}.{attribute.name}"
+                yield where, f"msgspec leaves out what begins with an underscore in attrs classes ({cls.__name__})"
 
 
-def is_untyped(value_type: object) -> bool:
-    """Whether a part of the type says nothing about what it holds (Any, object, a bare list or dict)."""
-    return any(isinstance(node, inspect.AnyType) or _is_object(node) for _, node in _nodes(value_type))
-
-
-def _is_object(node: inspect.Type) -> bool:
-    return isinstance(node, inspect.CustomType) and node.cls is object
-
-
-def _is_custom(node: inspect.Type) -> bool:
-    return isinstance(node, inspect.CustomType) and node.cls is not object
-
-
-def _nodes(value_type: object) -> Iterator[tuple[str, inspect.Type]]:
+def nodes(value_type: object) -> Iterator[tuple[str, inspect.Type]]:
     """Every type inside a type, each once, with the path to it."""
     seen: set[int] = set()
     waiting = [("$", inspect.type_info(value_type))]
