@@ -35,10 +35,11 @@ from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions.sealers.sealer import Claims, Sealer
-from aiosessions.storers.holding import hold, is_held, release
-from aiosessions.storers.storer import Openable, Storer
+from aiosessions.storers.holding import Holder
+from aiosessions.storers.storer import Storer
 from aiosessions.transports.cookies import default_transport
 from aiosessions.transports.transport import Carried, Transport, check_name
+from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
 from aiosessions.values.merge import Merger
 
@@ -48,44 +49,9 @@ T = TypeVar("T")
 V = TypeVar("V")
 _ENDING_SECONDS = 5.0
 """How long a cancelled task may take to end one session."""
-_MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 _FIELD = re.compile(r"at `\$\.?([^`]*)`")
 _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
-
-
-class Plan(Generic[T]):
-    """What one save has to do, encoded and checked. Held by whoever saves, and carried out; never kept in a session.
-
-    Attributes:
-        session: whose.
-        state: what the session was when this was planned.
-        lives: likewise, how often it had been destroyed.
-        data: the value, encoded.
-        is_changed: whether it differs from the state's.
-        is_write: whether there is more to do than a touch and what is to end.
-        wishes: what else the handler asked for, as it was at that moment.
-        can_tell: whether a new token can still reach the client.
-        sealed: of a session that the client holds: what it becomes, and the token that says so.
-    """
-
-    __slots__ = ("can_tell", "data", "is_changed", "is_write", "lives", "sealed", "session", "state", "wishes")
-
-    def __init__(
-        self, session: Session[T], data: bytes, wishes: Wishes, *, is_changed: bool, is_write: bool, can_tell: bool
-    ) -> None:
-        self.session = session
-        self.state = session._state
-        self.lives = session._lives
-        self.data = data
-        self.is_changed = is_changed
-        self.is_write = is_write
-        self.wishes = wishes if wishes is NOTHING else wishes.copy()
-        self.can_tell = can_tell
-        self.sealed: object = None
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no value
-        return f"Plan(is_changed={self.is_changed}, is_write={self.is_write})"
 
 
 class Overseer(Store[T], ABC):
@@ -119,81 +85,41 @@ class Overseer(Store[T], ABC):
         self.lifetime: Lifetime = lifetime or Lifetime()
         self.now = Clock(clock)
         self._namespace = namespace
-        self._sealer = sealer
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
         self._merger = Merger(self._codec)
-        self._default = default
+        self.fresh = Blank(self._codec, value_type, default)
         self._value_type = value_type
         self._report = Reporter(on_event)
-        self._backend = backend
-        self._clean_every = clean_every
-        self._is_ready = backend is None
+        self._holder = Holder(backend, clean_every)
         self._session_type: type[Session[T]] = session_type(value_type)
-        self._reseals: bool = getattr(sealer, "reseal", False)
         self._own_place = Place(self, name, namespace, self._transport)
         self._places: WeakValueDictionary[str, Place] = WeakValueDictionary()  # of other names, while they are in use
         self.check_lifetime(self.lifetime)
-        self._prove()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} of {getattr(self._value_type, '__name__', self._value_type)}>"
-
-    def _prove(self) -> None:
-        kind = getattr(self._value_type, "__name__", str(self._value_type))
-        try:
-            value = (self._default or self._value_type)()
-        except TypeError:
-            if self._default is not None:
-                raise
-            raise ConfigError(f"{kind} cannot be made without arguments: give default=") from None
-        try:
-            self._codec.decode(self._codec.encode(value))
-        except (EncodeError, DecodeError) as error:
-            raise ConfigError(f"a new {kind} cannot be stored: {error}: change the type, or give default=") from None
 
     # opening and closing
 
     async def __aenter__(self) -> Self:
         """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
-        if self._backend is not None:
-            await hold(self._backend, clean_every=self._clean_every)
-            self._check_backend()
-        self._is_ready = True
+        await self._holder.open()
+        self._check_backend()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
-        self._is_ready = False
-        if self._backend is not None:
-            await release(self._backend)
+        await self._holder.close()
 
     async def _ready(self) -> None:
         """A store that nobody opened opens itself, and says so once."""
-        if self._is_ready:
-            return
-
-        if self._backend is not None and not is_held(self._backend):
-            if isinstance(self._backend, Openable):
-                await self._backend.open()
-            logger.warning(
-                "%r was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or "
-                "use `async with store`",
-                self,
-            )
-        self._check_backend()
-        self._is_ready = True
+        if not self._holder.is_open and await self._holder.open_unasked(repr(self)):
+            self._check_backend()
 
     def _check_backend(self) -> None:
         """What can only be known of a backend that is open."""
 
     # what sessions ask (see Keeper)
-
-    def fresh(self) -> tuple[T, bytes]:
-        """A new value, and its bytes. Through the codec, so that a mutable default is never shared."""
-        data = self._codec.encode((self._default or self._value_type)())
-        return self._codec.decode(data), data
 
     @abstractmethod
     def check_lifetime(self, lifetime: Lifetime) -> None:
@@ -352,7 +278,7 @@ class Overseer(Store[T], ABC):
         except SessionError:
             plan = None
         if plan is None or (plan.data == failed[0] and plan.wishes.asks_the_same(failed[1])):
-            return self._only_ending(session)
+            return Plan.of_ending(session)
         return plan
 
     async def carry_out(self, plan: Plan[T]) -> None:
@@ -391,7 +317,7 @@ class Overseer(Store[T], ABC):
             return self._dropped(session)
 
         data = self._codec.encode(session.value)
-        is_changed = self._differs(state.value, session.value, data)
+        is_changed = self._differs(state, session.value, data)
         is_new = not state.handle
         if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
             self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
@@ -400,40 +326,24 @@ class Overseer(Store[T], ABC):
             return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
         if wishes.is_touched and not is_new:
             return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
-        return self._only_ending(session)
+        return Plan.of_ending(session)
 
-    def _differs(self, base: bytes, value: T, data: bytes) -> bool:
-        """Whether *value*, encoded as *data*, is another one than *base*."""
-        if data != base and not self._codec.unchanged(base, value, data):
-            return True
-        if b"null" in data and self._codec.is_json:
-            self._codec.check(value, data)  # JSON writes NaN as it writes None
-        return False
+    def _differs(self, state: State, value: T, data: bytes) -> bool:
+        """Whether *value*, encoded as *data*, is another one than the state's."""
+        if data == state.value and not self._codec.hides(data):
+            return False
+        return not self._codec.unchanged(state.value, value, data, spelling=state.meta.spelling)
 
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""
         try:
             data = self._codec.encode(session.value)
-            is_lost = session._wishes is not None or self._differs(session._state.value, session.value, data)
+            is_lost = session._wishes is not None or self._differs(session._state, session.value, data)
         except EncodeError:
             is_lost = True
         if is_lost:
             self._drop(session, "superseded")
-        return self._only_ending(session)
-
-    def _adopt(self, session: Session[T], before: bytes, now: bytes) -> None:
-        """Take what is stored *now* into the value; what its handler changed since *before* is kept.
-
-        It was written already, so nothing here may raise: what cannot be merged stays as it is.
-        """
-        try:
-            ours = self._codec.encode(session.value)
-            if ours == before:
-                session.value = self._codec.decode(now)
-            else:
-                session.value = self._merger.merge(before, ours, now).value
-        except (EncodeError, DecodeError, ConflictError):
-            return
+        return Plan.of_ending(session)
 
     async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""
@@ -441,7 +351,7 @@ class Overseer(Store[T], ABC):
         value = changed(change, self._codec.decode(before))
         data = self._codec.encode(value)
         wishes, can_tell = session._wishes or NOTHING, session._reply.is_managed and not session._reply.is_started
-        is_changed = self._differs(session._state.value, value, data)
+        is_changed = self._differs(session._state, value, data)
         if not is_changed and not wishes.is_write:
             return
 
@@ -453,7 +363,7 @@ class Overseer(Store[T], ABC):
             await self._carry_out(plan)
         if session._standing == "dead":
             raise gone(session)
-        self._adopt(session, before, session._state.value)
+        session.value = self._merger.adopted(session.value, before, session._state.value)
 
     def _unreadable(self, place: Place, handle: str, owner: str | None, error: DecodeError) -> None:
         """Written by another version: it stays until what takes its place is stored."""
@@ -461,20 +371,9 @@ class Overseer(Store[T], ABC):
         field = _FIELD.search(str(error))
         self._report("unreadable", place.name, handle, owner, fields=(field[1],) if field else ())
 
-    def _is_stale(self, token: str) -> bool:
-        """Whether a token that the sealer opened would be sealed under another key today."""
-        is_current: Callable[[str], bool] | None = getattr(self._sealer, "is_current", None)
-        return is_current is not None and not is_current(token)
-
     def _drop(self, session: Session[T], reason: str) -> None:
         self._report("dropped", session.name, session.handle, session.user_id, reason=reason)
         session._died()
-
-    @staticmethod
-    def _only_ending(session: Session[T]) -> Plan[T] | None:
-        if not session._is_ending:
-            return None
-        return Plan(session, b"", NOTHING, is_changed=False, is_write=False, can_tell=False)
 
     # for the two of them
 
@@ -513,17 +412,6 @@ class Overseer(Store[T], ABC):
                 raise StorerError(f"session {session.name!r} may not have ended: the backend did not answer")
             session._has_ended(ending)
 
-    def _open(self, sealer: Sealer, text: str, place: Place) -> Claims | None:
-        """What a sealed token says; None, and an event that says why, for one that counts for nothing."""
-        claims = sealer.open(text, name=place.bound, now=self.now())
-        if claims is None:
-            was_good = sealer.open(text, name=place.bound, now=0.0)
-            if was_good is None:
-                self._report("rejected", place.name, reason="not sealed by us")
-            else:
-                self._report("expired", place.name, was_good.session_id, was_good.user_id)
-        return claims
-
     def _place(self, name: str | None) -> Place:
         if name is None or name == self.name:
             return self._own_place
@@ -541,14 +429,6 @@ class Overseer(Store[T], ABC):
     def _blank(self, place: Place, carried: Carried, reply: Reply, **options: Any) -> Session[T]:  # Any: see Session
         value, data = self.fresh()
         return self._session_type(place, carried, reply, value, State.blank(data, self.now()), **options)
-
-    def _max_age(self, lifetime: Lifetime, now: float, ends_at: float | None) -> int | None:
-        """The cookie's Max-Age in whole seconds: a persistent cookie never ends before its record does."""
-        if lifetime.cookie == "browser" or (lifetime.cookie == "persistent" and ends_at is None):
-            return None
-
-        seconds = lifetime.cookie.total_seconds() if isinstance(lifetime.cookie, timedelta) else (ends_at or now) - now
-        return min(max(math.ceil(seconds), 1), _MAX_AGE)
 
 
 def changed(change: Callable[[T], T | None], value: T) -> T:

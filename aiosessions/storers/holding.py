@@ -1,5 +1,6 @@
 """The count of who holds a storer open: the first opens it and starts its cleaner, the last closes it."""
 
+import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -9,7 +10,9 @@ from anyio.lowlevel import RunVar
 from aiosessions.storers.cleaner import Cleaner
 from aiosessions.storers.storer import Cleanable, Openable, Storer
 
-__all__ = ["hold", "is_held", "release"]
+__all__ = ["Holder", "hold", "is_held", "release"]
+
+_log = logging.getLogger("aiosessions")
 
 
 @dataclass(eq=False)
@@ -100,3 +103,47 @@ def _current_holdings() -> dict[int, _Holding]:
         holdings = dict[int, _Holding]()
         _holdings.set(holdings)
     return holdings
+
+
+class Holder:
+    """One holder of a storer, or of none.
+
+    Args:
+        storer: None: there is nothing to open.
+        clean_every: how often it is cleaned; None: never.
+
+    Attributes:
+        is_open: whether it may be used.
+    """
+
+    __slots__ = ("_clean_every", "_storer", "is_open")
+
+    def __init__(self, storer: Storer | None, clean_every: timedelta | None) -> None:
+        self._storer = storer
+        self._clean_every = clean_every
+        self.is_open = storer is None
+
+    async def open(self) -> None:
+        """Hold it."""
+        if self._storer is not None:
+            await hold(self._storer, clean_every=self._clean_every)
+        self.is_open = True
+
+    async def close(self) -> None:
+        """Hold it no more."""
+        if self._storer is not None:
+            self.is_open = False
+            await release(self._storer)
+
+    async def open_unasked(self, who: str) -> bool:
+        """Open what nobody has opened, and say so once; the storer is not held, and so not swept."""
+        if self._storer is not None and not is_held(self._storer):
+            if isinstance(self._storer, Openable):
+                await self._storer.open()
+            _log.warning(
+                "%s was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or "
+                "use `async with store`",
+                who,
+            )
+        self.is_open = True
+        return True

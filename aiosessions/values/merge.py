@@ -107,6 +107,22 @@ class Merger(Generic[T]):
         except (EncodeError, DecodeError, RecursionError):  # nothing that this version could carry
             return data
 
+    def adopted(self, value: T, before: bytes, now: bytes) -> T:
+        """The document that is stored *now*, as a value; what *value* changed since *before* is kept.
+
+        It was written already, so nothing here raises: what cannot be merged stays as it is.
+
+        Args:
+            value: somebody holds and changes it.
+            before: what it was when it was last in step with the store, as it was stored.
+            now: what is stored.
+        """
+        try:
+            ours = self._codec.encode(value)
+            return self._codec.decode(now) if ours == before else self.merge(before, ours, now).value
+        except (EncodeError, DecodeError, ConflictError):
+            return value
+
     def _attempt(self, base: bytes, ours: bytes, theirs: bytes, on_conflict: str) -> Merged[T] | str:
         """The merge, or why there is none."""
         clashes = _Clashes()

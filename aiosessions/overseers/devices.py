@@ -1,0 +1,78 @@
+"""The sessions of one user: listed, and ended by somebody else's hand (ASVS 5 7.4.2, 7.5.2)."""
+
+from collections.abc import Callable
+
+from aiosessions._errors import UnsupportedError
+from aiosessions._lifetime import moment
+from aiosessions._place import Place
+from aiosessions._state import State
+from aiosessions._store import SessionInfo
+from aiosessions.storers.storer import Storer, UserIndexed
+
+__all__ = ["Devices"]
+
+
+class Devices:
+    """What a store's user index knows.
+
+    Args:
+        storer: the backend.
+        prefix: what the keys of the store's namespace begin with.
+        now: unix seconds.
+    """
+
+    __slots__ = ("_now", "_prefix", "_storer")
+
+    def __init__(self, storer: Storer, *, prefix: str, now: Callable[[], float]) -> None:
+        self._storer = storer
+        self._prefix = prefix
+        self._now = now
+
+    async def list(self, user_id: str) -> list[SessionInfo]:
+        """Every live session of a user, newest use first."""
+        now = self._now()
+        found: list[SessionInfo] = []
+        for key, record in await self._indexed().list_by_owner(user_id, prefix=self._prefix):
+            _, name, handle = key.rsplit(":", 2)
+            state = State.of(record, handle, now=now)
+            # the record's own deadline: it may be of a store with another lifetime
+            if state is not None and (record.expires_at is None or now < record.expires_at):
+                found.append(_info(name, state, record.expires_at))
+        return sorted(found, key=lambda info: info.seen_at, reverse=True)
+
+    async def end_all(self, user_id: str, *, keep: str | None) -> int:
+        """End every session of a user, but that of the key *keep*; how many went."""
+        return await self._indexed().delete_by_owner(user_id, prefix=self._prefix, keep=keep)
+
+    async def end(self, place: Place, handle: str, user_id: str) -> bool:
+        """End one, if it is this user's."""
+        key = place.key(handle)
+        record = await self._storer.read(key)
+        # once more when it was written in between: the version proves whose it was when it went
+        while record is not None and record.owner == user_id:
+            if await self._storer.delete(key, version=record.version):
+                return True
+            record = await self._storer.read(key)
+        return False
+
+    def _indexed(self) -> UserIndexed:
+        if isinstance(self._storer, UserIndexed):
+            return self._storer
+
+        raise UnsupportedError(
+            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, RedisStorer and "
+            "PostgresStorer have one"
+        )
+
+
+def _info(name: str, state: State, expires_at: float | None) -> SessionInfo:
+    meta = state.meta
+    return SessionInfo(
+        state.handle,
+        name,
+        meta.label,
+        moment(state.created_at),
+        moment(state.seen_at),
+        None if expires_at is None else moment(expires_at),
+        None if meta.authenticated_at is None else moment(meta.authenticated_at),
+    )
