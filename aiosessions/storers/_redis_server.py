@@ -34,9 +34,17 @@ _log = logging.getLogger("aiosessions.storers.redis")
 
 Client = Redis | RedisCluster
 
-# The last three come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
-# another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
-_DRIVER_ERRORS = (RedisError, RedisClusterException, OSError, AttributeError, LookupError, RuntimeError)
+_DRIVER_ERRORS = (
+    RedisError,
+    RedisClusterException,
+    OSError,
+    # These come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
+    # another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    UnicodeDecodeError,  # ours, of a key or an owner that somebody else wrote
+)
 
 _URL_OPTIONS: dict[str, Callable[[str], object]] = {
     "client_name": str,

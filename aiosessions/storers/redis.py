@@ -208,12 +208,17 @@ class RedisStorer:
             while True:
                 async with self._server.operation():
                     cursor, names = await node.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
-                for name in names:
-                    rest = name[len(start) :]
-                    if b"#" not in rest:  # else it belongs to a storer whose longer prefix starts like ours
-                        yield decoded(rest.replace(b"%23", b"#").replace(b"%25", b"%"))
+                    # With another "#" it belongs to a storer whose longer prefix starts like ours.
+                    escaped = [rest for name in names if b"#" not in (rest := name[len(start) :])]
+                    keys = [decoded(rest.replace(b"%23", b"#").replace(b"%25", b"%")) for rest in escaped]
+                for key in keys:
+                    yield key
                 if not cursor:
                     break
+
+    async def _close(self) -> None:
+        if self._owns_client:
+            await self._server.aclose()
 
     # Keys: the last "#" parts prefix and kind from the rest, whatever is in a prefix; so no two storers ever meet.
 
@@ -222,10 +227,6 @@ class RedisStorer:
 
     def _index_key(self, owner: str) -> bytes:
         return self._prefix + b"u#" + digest(owner).hex().encode()
-
-    async def _close(self) -> None:
-        if self._owns_client:
-            await self._server.aclose()
 
     # Records
 
@@ -272,7 +273,7 @@ class RedisStorer:
     async def _indexed(self, owner: str, prefix: str) -> Iterator[list[str]]:
         async with self._server.operation():
             members = await self._server.ask("ZRANGE", self._index_key(owner), 0, -1)
-        keys = [key for member in members if (key := decoded(member)).startswith(prefix)]
+            keys = [key for member in members if (key := decoded(member)).startswith(prefix)]
         return (keys[start : start + _PAGE] for start in range(0, len(keys), _PAGE))
 
     async def _heal(self, owner: str, missing: Sequence[str]) -> None:

@@ -244,6 +244,11 @@ class StorerSuite(StorerCase):
         assert not await storer.touch("k", seen_at=clock.now(), expires_at=None), "read must not create the key"
         assert await storer.create("k", self.record(clock)), "read must leave the key free"
 
+    async def test_it_says_whether_it_keeps_what_it_confirmed(self, storer: Storer) -> None:
+        """F16: what must not be forgotten is given to no storer that may evict."""
+        if isinstance(storer, Durable):
+            assert storer.durable is self.durable, f"durable must be {self.durable}, as the suite is told"
+
     # S2 what goes in comes out
 
     @pytest.mark.parametrize("value", _VALUES.values(), ids=_VALUES)
