@@ -11,10 +11,10 @@ __all__ = ["Flash", "JSONValue", "PackedFlash", "check_text", "packed_flash", "s
 
 JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 PackedFlash: TypeAlias = tuple[str, str, str, bytes]
-"""id, message, category, data as JSON: the id lets two requests add and take at once."""
+"""id, message, category, data as MessagePack: the id lets two requests add and take at once."""
 
 _DEEPEST = 100  # brackets: what is deeper might not be readable at the end of a longer stack
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Flash(NamedTuple):
@@ -45,7 +45,7 @@ def packed_flash(message: str, category: str, data: JSONValue) -> PackedFlash:
 def shown(flash: PackedFlash) -> Flash:
     """The flash that was packed."""
     _, message, category, data = flash
-    return Flash(message, category, msgspec.json.decode(data) if data else None)
+    return Flash(message, category, msgspec.msgpack.decode(data) if data else None)
 
 
 def check_text(what: str, text: object) -> None:
@@ -61,7 +61,7 @@ def check_text(what: str, text: object) -> None:
 def _packed(data: object) -> bytes | None:
     try:
         packed = _encode(data)
-        back = msgspec.json.decode(packed)
+        back = msgspec.json.decode(msgspec.json.encode(data))
         return packed if back == data and _is_shallow(back) else None
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
         return None

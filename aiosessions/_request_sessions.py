@@ -112,7 +112,7 @@ class RequestSessions:
                 for store, plan in plans:
                     if plan is not None:
                         await store.carry_out(plan)
-        except SessionError:
+        except BaseException:  # also what is no error of ours, and a cancellation
             await self.abandon()
             raise
 

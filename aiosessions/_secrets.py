@@ -132,9 +132,10 @@ class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
         opening = () if digest is None else (Secret(digest, now),)
         return Secrets(opening, self.epoch + 1, tuple([*recent, *ended][-_SUPERSEDED:]), self.retired)
 
-    def forgets(self, *, grace: float, now: float) -> bool:
-        """Whether a rotation made this a set of secrets that had to forget some within their grace."""
-        return len(self.superseded) == _SUPERSEDED and now - self.superseded[0].issued_at < grace
+    def is_full(self, *, grace: float, now: float) -> bool:
+        """Whether an explicit rotation has to forget a secret that is still within its grace."""
+        recent = sum(now - each.issued_at < grace for each in self.superseded)
+        return recent + len(self.opening) > _SUPERSEDED
 
     def followed(self, digest: bytes | None, *, presented: bytes, grace: float, now: float) -> "Secrets":
         """A periodic rotation, or the confirmation of one: the older secret dies `grace` after the newer one came.

@@ -190,7 +190,7 @@ class World:
             on_conflict=on_conflict,
             on_event=lambda event: self.events.append((self.storer.running, event)),
         )
-        self.store._is_ready = True  # there is no event loop to open it in
+        self.store._holder.is_open = True  # there is no event loop to open it in
         self.browser = Visitor()
         self.finished: list[Request] = []
         finish(Request(self, "first", "write"))

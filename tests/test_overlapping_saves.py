@@ -9,7 +9,7 @@ import pytest
 from aiosessions import EncodeError, SessionError, SessionTooLargeError
 from aiosessions.asgi import Connection
 from aiosessions.testing.suites_store import Visitor
-from tests.storers_with_faults import ENDING, Cart, Scene, noting
+from tests.storers_with_faults import ENDING, Cart, Scene, adding
 
 pytestmark = pytest.mark.anyio
 
@@ -70,12 +70,12 @@ async def test_nor_does_it_stop_an_update_or_a_logout(kind: str, then: str) -> N
         if then == "destroy":
             await scene.store.destroy(session)
         else:
-            await scene.store.update(session, noting("updated"))
+            await scene.store.update(session, adding("updated"))
 
     with anyio.fail_after(SECONDS):
         await scene.serve(visitor, handler)
         found = await scene.session_of(visitor)
-    assert (found.is_new, found.value.note) == ((True, "") if then == "destroy" else (False, "updated"))
+    assert (found.is_new, found.value.items) == ((True, []) if then == "destroy" else (False, ["updated"]))
 
 
 @pytest.mark.parametrize("kind", ENDING)

@@ -25,7 +25,8 @@ from aiosessions._request import RawHeaders
 from aiosessions._session import Session
 from aiosessions._state import Meta, State, Wishes, advance, is_time
 from aiosessions._tokens import new_handle
-from aiosessions.overseers.overseer import Overseer, Plan
+from aiosessions.overseers.overseer import Overseer
+from aiosessions.overseers.plan import Plan
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.storers.storer import Storer
@@ -104,7 +105,8 @@ class CookieOverseer(Overseer[T]):
             on_event=on_event,
             clock=clock,
         )
-        self._seals = sealer
+        assert self._sealed is not None
+        self._seals = self._sealed
         self._replay_protection = replay_protection
         if revocations is not None:
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
@@ -119,10 +121,15 @@ class CookieOverseer(Overseer[T]):
                 "lifetime: rotate= is for sessions that a storer keeps; what the client holds is sealed anew with each "
                 "write: leave it out"
             )
-        if lifetime.absolute is None and (
-            self._revocations is not None or getattr(self._sealer, "needs_expiry", False)
-        ):
-            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
+        super().check_lifetime(lifetime)
+
+    @property
+    def _must_end(self) -> bool:
+        return self._revocations is not None or super()._must_end
+
+    def _check_backend(self) -> None:
+        if self._revocations is not None:
+            self._revocations.check()  # what a backend is configured to forget is known once it is open
 
     # reading
 
@@ -148,7 +155,7 @@ class CookieOverseer(Overseer[T]):
 
         session = self._session_type(place, carried, reply, value, state)
         is_old = touch and now - state.seen_at >= lifetime.touch_window()
-        if is_old or (self._reseals and self._is_stale(carried.token or "")):
+        if is_old or (self._seals.reseals and self._seals.is_stale(carried.token or "")):
             session.touch()
         self._report("loaded", place.name, state.handle, state.owner)
         return session
@@ -160,7 +167,7 @@ class CookieOverseer(Overseer[T]):
                 self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
             return None
 
-        claims = self._open(self._seals, carried.token, place)
+        claims = self._seals.open(place, carried.token)
         if claims is None:
             return None
         state = self._state_of(claims)
@@ -172,9 +179,12 @@ class CookieOverseer(Overseer[T]):
         meta = None if claims.is_reference else _meta_of(claims)
         if meta is None:
             return None
-        if meta.ends_at is None and self.lifetime.absolute is not None and self._revocations is not None:
-            # of a time without revocations: what ends is remembered until the token does, and so it has to
-            meta = replace(meta, ends_at=meta.created_at + self.lifetime.absolute.total_seconds())
+        if self._revocations is not None:
+            # foreign, or of a time without revocations: what ends is remembered until the token does, so it has to
+            latest = meta.created_at + MAX_AGE_LIMIT.total_seconds()
+            if meta.ends_at is None and self.lifetime.absolute is not None:
+                latest = meta.created_at + self.lifetime.absolute.total_seconds()
+            meta = replace(meta, ends_at=latest if meta.ends_at is None else min(meta.ends_at, latest))
         return State(claims.session_id, claims.body, claims.user_id, meta.created_at, meta.seen_at, 0, meta, self.now())
 
     async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
@@ -231,22 +241,22 @@ class CookieOverseer(Overseer[T]):
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
         session = plan.session
         if not plan.can_tell:  # a read that was late for the touch window is touched by the next request
-            return self._only_ending(session)
+            return Plan.of_ending(session)
         try:
-            plan.sealed = self._sealed(plan)
+            plan.sealed = self._made(plan)
         except UnsupportedError:
             if plan.is_write:
                 raise
-            return self._only_ending(session)  # it has public keys only: this store reads
+            return Plan.of_ending(session)  # it has public keys only: this store reads
         return plan
 
-    def _sealed(self, plan: Plan[T], *, user_epoch: int | None = None) -> "_Sealed":
+    def _made(self, plan: Plan[T], *, user_epoch: int | None = None) -> "_Made":
         """What the session becomes, and the token that says so."""
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
         data = before.value
         if plan.is_changed or is_new:
-            data = plan.data if is_new else self._merger.carry_unknown(before.value, plan.data)
+            data = plan.data if is_new else self._changes.over(before, plan.data).data
         handle = new_handle() if is_new or wishes.rotations else before.handle
         state = advance(
             before, wishes, data, lifetime=self.lifetime, now=now, handle=handle, is_changed=plan.is_changed
@@ -261,15 +271,15 @@ class CookieOverseer(Overseer[T]):
         state = replace(state, meta=meta)
         expires_at = state.deadline(self.lifetime)
         claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
-        token = self._seals.seal(claims, name=place.bound)
-        max_age = self._max_age(meta.effective_lifetime(self.lifetime), now, meta.ends_at)
+        token = self._seals.seal(place, claims)
+        max_age = meta.effective_lifetime(self.lifetime).max_age(now, meta.ends_at)
         if len(token) > _SURE_TO_FIT:
             place.transport.write(RawHeaders([]), place.name, token, plan.session._carried, max_age)
-        return _Sealed(state, token, max_age)
+        return _Made(state, token, max_age)
 
     async def _carry_out(self, plan: Plan[T]) -> None:
         session, place, sealed = plan.session, plan.session._place, plan.sealed
-        if not isinstance(sealed, _Sealed):
+        if not isinstance(sealed, _Made):
             return
         if self._revocations is not None:
             followed = await self._followed(plan, sealed, self._revocations)
@@ -288,7 +298,7 @@ class CookieOverseer(Overseer[T]):
             session._ends_now()
         session._reply.tell(place, session._carried, sealed.token, sealed.max_age)
 
-    async def _followed(self, plan: Plan[T], sealed: "_Sealed", revocations: Revocations) -> "_Sealed | None":
+    async def _followed(self, plan: Plan[T], sealed: "_Made", revocations: Revocations) -> "_Made | None":
         """Give the token its place in the ledgers, before anybody has it; None: it has none, and nothing is sent.
 
         Whoever finds its own session ended by somebody else is dropped: only a login goes on, as a session of its own.
@@ -298,7 +308,7 @@ class CookieOverseer(Overseer[T]):
         if wishes.user is not None:
             owner = sealed.state.owner
             epoch = 0 if owner is None else await revocations.epoch(owner, until)
-            sealed = self._sealed(plan, user_epoch=epoch)
+            sealed = self._made(plan, user_epoch=epoch)
         if not await self._may_follow(plan, revocations) and not wishes.is_login:
             self._drop(session, "gone")
             return None
@@ -336,7 +346,7 @@ class CookieOverseer(Overseer[T]):
         """End it for every copy of its token, where there are revocations; False if somebody else had."""
         state = ending.state
         if state is None:
-            claims = self._seals.open(ending.token, name=place.bound, now=self.now())
+            claims = self._seals.peek(place, ending.token)
             state = None if claims is None else self._state_of(claims)
         if state is None:
             return True
@@ -386,7 +396,7 @@ class CookieOverseer(Overseer[T]):
         return session.value
 
 
-class _Sealed(NamedTuple):
+class _Made(NamedTuple):
     """What a session becomes, and the token that says so: it is all there is to write."""
 
     state: State
@@ -394,7 +404,7 @@ class _Sealed(NamedTuple):
     max_age: int | None
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
-        return f"_Sealed({self.state!r})"
+        return f"_Made({self.state!r})"
 
 
 def _meta_of(claims: Claims) -> Meta | None:

@@ -1,12 +1,10 @@
 """What both overseers share: finding the session of a request, planning a save, telling the client."""
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
 import anyio
@@ -16,7 +14,6 @@ from aiosessions._ending import Ending
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
-    ConflictError,
     DecodeError,
     EncodeError,
     NoSessionError,
@@ -24,7 +21,7 @@ from aiosessions._errors import (
     StorerError,
 )
 from aiosessions._events import Event, Reporter, logger
-from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
+from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
 from aiosessions._place import Place
 from aiosessions._reply import Reply
@@ -34,16 +31,18 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
-from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.overseers.changes import Changes, OnConflict
+from aiosessions.overseers.plan import Plan
+from aiosessions.overseers.sealed import Sealed
+from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.cookies import default_transport
 from aiosessions.transports.transport import Carried, Transport, check_name
 from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
-from aiosessions.values.merge import Merger
 
-__all__ = ["Overseer", "Plan", "changed", "gone"]
+__all__ = ["Overseer", "gone"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -73,6 +72,7 @@ class Overseer(Store[T], ABC):
         namespace: str,
         on_event: Callable[[Event], None] | None,
         clock: Callable[[], float],
+        on_conflict: OnConflict = "merge",
     ) -> None:
         self._transport: Transport = default_transport() if transport is None else transport
         check_name(self._transport, name)
@@ -86,10 +86,11 @@ class Overseer(Store[T], ABC):
         self.now = Clock(clock)
         self._namespace = namespace
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
-        self._merger = Merger(self._codec)
+        self._changes = Changes(self._codec, on_conflict)
         self.fresh = Blank(self._codec, value_type, default)
         self._value_type = value_type
         self._report = Reporter(on_event)
+        self._sealed = None if sealer is None else Sealed(sealer, now=self.now, report=self._report)
         self._holder = Holder(backend, clean_every)
         self._session_type: type[Session[T]] = session_type(value_type)
         self._own_place = Place(self, name, namespace, self._transport)
@@ -121,9 +122,15 @@ class Overseer(Store[T], ABC):
 
     # what sessions ask (see Keeper)
 
-    @abstractmethod
     def check_lifetime(self, lifetime: Lifetime) -> None:
-        """Raise ConfigError for one that this store cannot keep."""
+        """See `Keeper.check_lifetime`."""
+        if lifetime.absolute is None and self._must_end:
+            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
+
+    @property
+    def _must_end(self) -> bool:
+        """Whether its tokens have to end."""
+        return self._sealed is not None and self._sealed.must_end
 
     def is_unsaved(self, session: Session[T]) -> bool:
         """Whether something would be lost if the session went away now."""
@@ -317,7 +324,7 @@ class Overseer(Store[T], ABC):
             return self._dropped(session)
 
         data = self._codec.encode(session.value)
-        is_changed = self._differs(state, session.value, data)
+        is_changed = self._changes.differs(state, session.value, data)
         is_new = not state.handle
         if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
             self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
@@ -328,17 +335,11 @@ class Overseer(Store[T], ABC):
             return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
         return Plan.of_ending(session)
 
-    def _differs(self, state: State, value: T, data: bytes) -> bool:
-        """Whether *value*, encoded as *data*, is another one than the state's."""
-        if data == state.value and not self._codec.hides(data):
-            return False
-        return not self._codec.unchanged(state.value, value, data, spelling=state.meta.spelling)
-
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""
         try:
             data = self._codec.encode(session.value)
-            is_lost = session._wishes is not None or self._differs(session._state, session.value, data)
+            is_lost = session._wishes is not None or self._changes.differs(session._state, session.value, data)
         except EncodeError:
             is_lost = True
         if is_lost:
@@ -348,10 +349,10 @@ class Overseer(Store[T], ABC):
     async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""
         before = self._codec.encode(session.value)
-        value = changed(change, self._codec.decode(before))
+        value = self._changes.made_by(change, before)
         data = self._codec.encode(value)
         wishes, can_tell = session._wishes or NOTHING, session._reply.is_managed and not session._reply.is_started
-        is_changed = self._differs(session._state, value, data)
+        is_changed = self._changes.differs(session._state, value, data)
         if not is_changed and not wishes.is_write:
             return
 
@@ -363,7 +364,7 @@ class Overseer(Store[T], ABC):
             await self._carry_out(plan)
         if session._standing == "dead":
             raise gone(session)
-        session.value = self._merger.adopted(session.value, before, session._state.value)
+        session.value = self._changes.merger.adopted(session.value, before, session._state.value)
 
     def _unreadable(self, place: Place, handle: str, owner: str | None, error: DecodeError) -> None:
         """Written by another version: it stays until what takes its place is stored."""
@@ -429,12 +430,6 @@ class Overseer(Store[T], ABC):
     def _blank(self, place: Place, carried: Carried, reply: Reply, **options: Any) -> Session[T]:  # Any: see Session
         value, data = self.fresh()
         return self._session_type(place, carried, reply, value, State.blank(data, self.now()), **options)
-
-
-def changed(change: Callable[[T], T | None], value: T) -> T:
-    """What an update's function makes of a value: another one, or the same, changed in place."""
-    result = change(value)
-    return value if result is None else result
 
 
 def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type

@@ -9,10 +9,10 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError
+from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError, UnsupportedError
 from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
-from aiosessions._state import State, Wishes, advance
+from aiosessions._state import Meta, State, Wishes, advance
 from aiosessions._tokens import Token, new_secret, new_token, new_version
 from aiosessions.storers.storer import Record, Storer
 
@@ -54,6 +54,7 @@ class Won(NamedTuple):
         digest: of the new secret; None: none was made, or others have ended it already.
         sealed: the token that the client gets; "" where it keeps its own.
         is_created: whether there was nothing before.
+        forgot: whether a secret had to be forgotten that its grace still covers.
     """
 
     state: State
@@ -61,6 +62,7 @@ class Won(NamedTuple):
     digest: bytes | None
     sealed: str
     is_created: bool
+    forgot: bool = False
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
         return f"Won({self.state!r})"
@@ -113,13 +115,12 @@ class Race:
         self._max_size = max_size
         self._turns: WeakValueDictionary[tuple[int, str], anyio.Lock] = WeakValueDictionary()
 
-    async def write(self, bid: Bid, over: State, *, blank: Callable[[], State] | None) -> Won | None:
+    async def write(self, bid: Bid, over: State) -> Won | None:
         """Put it over *over*, or else over the newest, until it wins.
 
         Args:
             bid: what to write.
             over: what this request read; without a handle: nothing is stored.
-            blank: what a login is written over when there is nothing left; None: it is no login.
 
         Returns:
             The write that stands; None: the session is gone or of another epoch, and stays as it is.
@@ -134,9 +135,10 @@ class Race:
                 return won
             async with self._turn(bid.place.key(over.handle)):
                 won = await self._catch_up(bid, over, tried)
-            if won is not None or blank is None:
+            if won is not None or not bid.wishes.is_login:
                 return won
-            over = blank()
+            # a login whose record is gone is a session of its own; it takes along what this request saw of it
+            over = State.blank(over.value, self._now(), Meta(label=over.meta.label, flashes=over.meta.flashes))
 
         for _ in range(3):  # 144 random bits are taken once in the life of the universe; a broken backend may say so
             won, _ = await self._try(bid, over)
@@ -191,7 +193,12 @@ class Race:
             won = Won(over, made, None, "", is_created=False)
             return won, _Try(won, over)
 
-        won, record = self._compose(bid, over, made)
+        try:
+            won, record = self._compose(bid, over, made)
+        except UnsupportedError:  # no token can be sealed, and none has to be: the session keeps the one that it has
+            if not over.handle or bid.wishes.rotations:
+                raise
+            won, record = self._compose(bid._replace(can_tell=False), over, made)
         key = bid.place.key(won.state.handle)
         if won.is_created:
             is_done = await self._storer.create(key, record)
@@ -229,7 +236,9 @@ class Race:
         if token is None and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
             token = bid.stale
         sealed = "" if token is None else bid.seal(token, state)
-        return Won(state, made, digest, sealed, not over.handle), record
+        grace = state.meta.effective_lifetime(self._lifetime).grace.total_seconds()
+        forgot = bool(bid.wishes.rotations) and over.meta.secrets.is_full(grace=grace, now=now)
+        return Won(state, made, digest, sealed, not over.handle, forgot), record
 
     def _next_token(self, bid: Bid, over: State, now: float) -> Token | None:
         """A new one, or the same handle with a new secret, when one is due."""

@@ -4,6 +4,7 @@ from msgspec import structs
 
 from aiosessions._errors import ConfigError, SessionTooLargeError, UnsupportedError
 from aiosessions._events import Reporter
+from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._request import RawHeaders
 from aiosessions._state import State
@@ -29,19 +30,15 @@ class References:
         self._sealed = sealed
         self._report = report
 
-    @property
-    def must_end(self) -> bool:
-        """Whether they have to end."""
-        return self._sealed is not None and self._sealed.must_end
-
-    def prove(self, place: Place, now: float, ends_at: float) -> None:
+    def prove(self, place: Place, now: float, lifetime: Lifetime) -> None:
         """The longest one fits the transport: later it would be found out when the headers leave.
 
         Raises:
             ConfigError: it does not.
         """
         state = State.blank(b"", now)
-        meta = structs.replace(state.meta, ends_at=ends_at)
+        absolute = 0.0 if lifetime.absolute is None else lifetime.absolute.total_seconds()
+        meta = structs.replace(state.meta, ends_at=now + absolute)
         state = structs.replace(state, handle=new_handle(), owner="x" * 255, meta=meta)
         try:
             place.transport.write(RawHeaders([]), place.name, self.text(place, new_token(), state), Carried(""), None)

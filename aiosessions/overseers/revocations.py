@@ -62,10 +62,6 @@ class Revocations:
     """
 
     def __init__(self, storer: Storer, *, namespace: str, now: Callable[[], float], max_lag: timedelta) -> None:
-        if not isinstance(storer, Durable) or not storer.durable:
-            raise ConfigError(
-                f"revocations={type(storer).__name__} may forget, and a forgotten logout is none: give a durable storer"
-            )
         if max_lag < timedelta(0):
             raise ConfigError(f"max_lag={max_lag}: give 0 or more")
 
@@ -74,6 +70,15 @@ class Revocations:
         self._now = now
         self._max_lag = max_lag.total_seconds()
         self._cache: dict[str, tuple[Ledger, float]] = {}
+        self.check()
+
+    def check(self) -> None:
+        """Raise ConfigError for a storer that may forget; what it is configured to is known once it is open."""
+        storer = self._storer
+        if not isinstance(storer, Durable) or not storer.durable:
+            raise ConfigError(
+                f"revocations={type(storer).__name__} may forget, and a forgotten logout is none: give a durable storer"
+            )
 
     async def allows(self, session_id: str, user_id: str | None, epoch: int) -> bool:
         """Whether a session has not been ended.

@@ -13,25 +13,28 @@ from aiosessions._errors import (
     DecodeError,
     NoSessionError,
     ResponseStartedError,
-    SessionTooLargeError,
     StorerError,
     UnsupportedError,
 )
 from aiosessions._events import Event
-from aiosessions._lifetime import Lifetime, moment
+from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, Meta, State, Wishes
+from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import SessionInfo, Store, Untyped
-from aiosessions._tokens import Token, is_handle, new_handle, new_token, parse_token
+from aiosessions._tokens import Token, is_handle
+from aiosessions.overseers.changes import Saved, Updated
+from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.endings import Endings
-from aiosessions.overseers.overseer import Overseer, Plan, changed, gone
-from aiosessions.overseers.race import Bid, Made, Race, Won
-from aiosessions.sealers.sealer import Claims, Sealer
-from aiosessions.storers.storer import Storer, UserIndexed
+from aiosessions.overseers.overseer import Overseer, gone
+from aiosessions.overseers.plan import Plan
+from aiosessions.overseers.race import Bid, Race, Won
+from aiosessions.overseers.references import References
+from aiosessions.overseers.touches import Touches
+from aiosessions.sealers.sealer import Sealer
+from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.codecs import Codec
 
@@ -39,8 +42,6 @@ __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
-_PROVEN_SECONDS = 1.0
-"""How long after a session was read a touch may lean on that: a socket's may come a day later."""
 
 
 class StorageOverseer(Overseer[T]):
@@ -117,46 +118,30 @@ class StorageOverseer(Overseer[T]):
             namespace=namespace,
             on_event=on_event,
             clock=clock,
+            on_conflict=on_conflict,
         )
         self._storer = storer
+        self._references = References(self._sealed, self._report)
+        self._devices = Devices(storer, prefix=f"{namespace}:", now=self.now)
         self._race = Race(storer, lifetime=self.lifetime, now=self.now, max_size=max_size)
-        self._on_conflict: Literal["merge", "raise", "overwrite"] = on_conflict
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
-        self._endings = Endings(storer, opened=self._proven, lifetime=self.lifetime, now=self.now, report=self._report)
+        self._touches = Touches(storer, self._race, lifetime=self.lifetime, now=self.now, report=self._report)
+        self._endings = Endings(
+            storer, opened=self._references.known, lifetime=self.lifetime, now=self.now, report=self._report
+        )
         if sealer is not None:
-            self._prove_token(sealer)
-
-    def _prove_token(self, sealer: Sealer) -> None:
-        """The longest token fits the transport: later it would be found out when the headers leave."""
-        now = self.now()
-        ends_at = now if self.lifetime.absolute is None else now + self.lifetime.absolute.total_seconds()
-        claims = Claims(new_token().text().encode(), True, new_handle(), now, ends_at, "x" * 255, b"")  # noqa: FBT003
-        try:
-            token = sealer.seal(claims, name=self._own_place.bound)
-            self._transport.write(RawHeaders([]), self.name, token, Carried(""), None)
-        except UnsupportedError:
-            return  # it has public keys only: this store reads
-        except SessionTooLargeError as error:
-            raise ConfigError(
-                f"sealer: its tokens do not fit the transport ({error}): give another, or more room"
-            ) from None
-
-    def check_lifetime(self, lifetime: Lifetime) -> None:
-        """See `Keeper.check_lifetime`."""
-        if lifetime.absolute is None and getattr(self._sealer, "needs_expiry", False):
-            raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
+            self._references.prove(self._own_place, self.now(), self.lifetime)
 
     # reading
 
     async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
-        token = None if not carried.present else self._opened(place, carried)
+        token = None if not carried.present else self._references.opened(place, carried)
         if token is None:
             return self._blank(place, carried, reply)
 
         try:
-            if not self._is_ready:
-                await self._ready()
+            await self._ready()
             record = await self._storer.read(place.prefix + token.handle)
         except StorerError as error:
             self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
@@ -190,53 +175,21 @@ class StorageOverseer(Overseer[T]):
             return self._blank(place, carried, reply)
 
         try:
-            value = self._codec.decode(state.value)
+            value = self._changes.codec.decode(state.value)
         except DecodeError as error:
             # written by another version: the record stays until the session that takes its place is stored
             self._unreadable(place, token.handle, state.owner, error)
             return self._blank(place, carried, reply, ended=(Ending(state),))
 
-        stale = token if self._sealer is not None and self._is_stale(carried.token or "") else None
+        stale = self._references.stale(carried, token)
         if touch and now - state.seen_at >= lifetime.touch_window():
-            seen = await self._touched(place, state)
+            seen = await self._touches.while_read(place, state)
             if seen is None:
                 return self._blank(place, carried, reply)
             state = seen
 
         self._report("loaded", place.name, token.handle, state.owner)
         return self._session_type(place, carried, reply, value, state, presented=digest, stale=stale)
-
-    def _opened(self, place: Place, carried: Carried) -> Token | None:
-        """The token that came, if it has a token's shape; no backend is asked for another."""
-        text = carried.token
-        if text is None:
-            self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
-            return None
-
-        if self._sealer is not None:
-            text = self._unsealed(place, self._sealer, text)
-            if text is None:
-                return None
-        token = parse_token(text)
-        if token is None:
-            self._report("rejected", place.name, reason="malformed")
-        return token
-
-    def _proven(self, place: Place, text: str) -> Token | None:
-        """The token that a text stands for, without an event: it came before."""
-        if self._sealer is None:
-            return parse_token(text)
-        claims = self._sealer.open(text, name=place.bound, now=self.now())
-        return parse_token(claims.body.decode("latin-1")) if claims is not None and claims.is_reference else None
-
-    def _unsealed(self, place: Place, sealer: Sealer, text: str) -> str | None:
-        claims = self._open(sealer, text, place)
-        if claims is None:
-            return None
-        if not claims.is_reference:
-            self._report("rejected", place.name, reason="not sealed by us")
-            return None
-        return claims.body.decode("latin-1")
 
     async def _refused(self, place: Place, carried: Carried, reply: Reply, state: State, digest: bytes) -> Session[T]:
         """A wrong secret: forged, or one that was right before."""
@@ -254,22 +207,6 @@ class StorageOverseer(Overseer[T]):
         if self._on_reuse == "destroy" and await self._storer.delete(place.key(state.handle)):
             self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
         return self._blank(place, carried, reply)
-
-    async def _touched(self, place: Place, state: State) -> State | None:
-        """The same, seen now; None if it is gone. A touch that fails degrades nobody: the session was read."""
-        try:
-            return await self._touch(place, state)
-        except StorerError as error:
-            self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
-            return state
-
-    async def _touch(self, place: Place, state: State) -> State | None:
-        now = self.now()
-        expires_at = state.meta.effective_lifetime(self.lifetime).deadline(now, state.meta.ends_at)
-        if not await self._storer.touch(place.key(state.handle), seen_at=now, expires_at=expires_at):
-            return None
-        self._report("touched", place.name, state.handle)
-        return state.seen(now)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -322,7 +259,7 @@ class StorageOverseer(Overseer[T]):
             deadline = state.deadline(self.lifetime)
             if deadline is None or self.now() < deadline:
                 try:
-                    value = self._codec.decode(state.value)
+                    value = self._changes.codec.decode(state.value)
                 except DecodeError as error:
                     self._unreadable(place, handle, user_id, error)
                 else:
@@ -335,7 +272,7 @@ class StorageOverseer(Overseer[T]):
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
         """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
         secrets, presented = session._state.meta.secrets, session._presented
-        if can_tell and session._stale is not None and self._reseals and secrets.is_newest(presented):
+        if can_tell and session._stale is not None and self._references.reseals and secrets.is_newest(presented):
             return True
 
         lifetime = session._state.meta.effective_lifetime(self.lifetime)
@@ -356,6 +293,11 @@ class StorageOverseer(Overseer[T]):
         flashes = plan.wishes.added or plan.state.meta.flashes
         if plan.is_write and (flashes or self._race.may_exceed(len(plan.data))):
             self._race.check(self._bid(plan), plan.state)  # before anything of this request is written
+        if plan.is_write and not plan.is_changed and not plan.wishes.is_write:  # a rotation is due
+            try:
+                self._race.check(self._bid(plan), plan.state)
+            except UnsupportedError:  # there are public keys only: this store reads
+                return Plan.of_ending(plan.session)
         return plan
 
     async def _carry_out(self, plan: Plan[T]) -> None:
@@ -363,78 +305,49 @@ class StorageOverseer(Overseer[T]):
         await self._ready()
         if not plan.is_write:
             if plan.wishes.is_touched:
-                await self._extend(plan)
+                await self._touch(plan)
             return
         if session._ended and not plan.wishes.is_login and await self._endings.has_heir(session):
             self._drop(session, "superseded")
             return
 
-        blank = self._own_login(plan) if plan.wishes.is_login else None
-        won = await self._write(session, self._bid(plan), plan.state, blank)
+        try:
+            won = await self._write(session, self._bid(plan), plan.state)
+        except ConflictError:
+            if plan.is_changed or plan.wishes.is_claim:
+                raise
+            return  # who only took flashes wants nothing of anybody
         if won is None:
             self._drop(session, "gone")
             return
         self._confirm(plan, won)
+
+    async def _touch(self, plan: Plan[T]) -> None:
+        session = plan.session
+        seen = await self._touches.on_request(session._place, plan.state)
+        if seen is None:
+            self._drop(session, "gone")
+        elif session._lives == plan.lives:
+            session._settled(seen, lives=plan.lives, wishes=plan.wishes)
 
     def _bid(self, plan: Plan[T]) -> Bid:
         session, place = plan.session, plan.session._place
         return Bid(
             place,
             plan.wishes,
-            lambda theirs: self._made(plan, theirs),
-            lambda token, state: self._sealed(place, token, state),
+            Saved(plan, self._changes),
+            lambda token, state: self._references.text(place, token, state),
             session._presented,
             plan.can_tell,
             session._stale,
         )
 
-    async def _write(
-        self, session: Session[T], bid: Bid, over: State, blank: Callable[[], State] | None = None
-    ) -> Won | None:
+    async def _write(self, session: Session[T], bid: Bid, over: State) -> Won | None:
         try:
-            return await self._race.write(bid, over, blank=blank)
+            return await self._race.write(bid, over)
         except ConflictError:
             self._report("conflict", session.name, session.handle, session.user_id)
             raise
-
-    async def _extend(self, plan: Plan[T]) -> None:
-        """An explicit touch, under the epoch that was loaded and the lifetime that holds now."""
-        session = plan.session
-        newest: State | None = plan.state
-        if self.now() - plan.state.read_at > _PROVEN_SECONDS:
-            newest = await self._race.newest(session._place, plan.state)
-        seen = None if newest is None else await self._touch(session._place, newest)
-        if seen is None:
-            self._drop(session, "gone")
-        elif session._lives == plan.lives:
-            session._settled(plan.state.seen(seen.seen_at), lives=plan.lives, wishes=plan.wishes)
-
-    def _made(self, plan: Plan[T], theirs: State) -> Made:
-        """Our value, over what others wrote since: what only they changed stays theirs."""
-        ours, base = plan.data, plan.state.value
-        if not plan.is_changed:
-            return Made(theirs.value if theirs.handle else ours, False, theirs.meta.spelling)  # noqa: FBT003
-        if not theirs.handle:
-            return Made(ours, True)  # noqa: FBT003
-        if theirs.value == base or self._on_conflict == "overwrite":
-            return Made(self._merger.carry_unknown(theirs.value, ours), True)  # noqa: FBT003
-
-        ours = self._merger.carry_unknown(base, ours)
-        merged = self._merger.merge(base, ours, theirs.value, on_conflict=self._on_conflict)
-        return Made(merged.data, True, 0, merged.conflicts, is_merged=True)  # noqa: FBT003
-
-    def _own_login(self, plan: Plan[T]) -> Callable[[], State]:
-        """What a login is written over whose record is gone: a session of its own, with its label and flashes."""
-        meta = Meta(label=plan.state.meta.label, flashes=plan.state.meta.flashes)
-        return lambda: State.blank(plan.state.value, self.now(), meta)
-
-    def _sealed(self, place: Place, token: Token, state: State) -> str:
-        """The text that the client gets."""
-        text = token.text()
-        if self._sealer is None:
-            return text
-        claims = Claims(text.encode(), True, token.handle, state.seen_at, state.meta.ends_at, state.owner, b"")  # noqa: FBT003
-        return self._sealer.seal(claims, name=place.bound)
 
     def _confirm(self, plan: Plan[T], won: Won) -> None:
         """The write stands: from here on changes are counted anew."""
@@ -445,12 +358,8 @@ class StorageOverseer(Overseer[T]):
         elif won.digest is not None:
             kind = "regenerated"
         lifetime = state.meta.effective_lifetime(self.lifetime)
-        forgot = won.digest is not None and state.meta.secrets.forgets(
-            grace=lifetime.grace.total_seconds(), now=state.seen_at
-        )
-        self._report(
-            kind, place.name, state.handle, state.owner, reason="superseded secrets forgotten" if forgot else ""
-        )
+        reason = "superseded secrets forgotten" if won.forgot else ""
+        self._report(kind, place.name, state.handle, state.owner, reason=reason)
         made = won.made
         if made is not None and made.fields:
             self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
@@ -459,17 +368,12 @@ class StorageOverseer(Overseer[T]):
         if not session._settled(state, lives=plan.lives, wishes=plan.wishes, presented=presented):
             return  # destroyed meanwhile: it ends next
         if made is None or made.is_merged:  # others' changes came in
-            self._adopt(session, plan.data, state.value)
+            session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
         if won.is_created:
             session._ends_now()
         if won.sealed:
-            max_age = self._max_age(lifetime, state.seen_at, state.meta.ends_at)
+            max_age = lifetime.max_age(state.seen_at, state.meta.ends_at)
             session._reply.tell(place, session._carried, won.sealed, max_age)
-
-    @staticmethod
-    def _never_sealed(_: Token, __: State) -> str:
-        """An update rotates no secret, and so has no token to seal."""
-        return ""
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._endings.end(session._place, ending)
@@ -495,29 +399,13 @@ class StorageOverseer(Overseer[T]):
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         state, lives, place = session._state, session._lives, session._place
-        pending = self._codec.encode(session.value)
-        is_pending = self._differs(state.value, session.value, pending)
-
-        def value_over(theirs: State) -> Made:
-            value = changed(change, self._codec.decode(theirs.value))
-            data = self._codec.encode(value)
-            is_changed = self._differs(theirs.value, value, data)
-            if is_changed:
-                self._codec.check(value, data)
-                data = self._merger.carry_unknown(theirs.value, data)
-            fields: tuple[str, ...] = ()
-            if is_pending:  # what cannot be merged onto it is found before anything is written
-                ours = self._merger.carry_unknown(state.value, pending)
-                on_conflict: Literal["merge", "raise"] = "raise" if self._on_conflict == "raise" else "merge"
-                fields = self._merger.merge(state.value, ours, data, on_conflict=on_conflict).conflicts
-            return Made(data if is_changed else theirs.value, is_changed, 0, fields)
-
+        updated = Updated(session, change, self._changes)
         newest = await self._race.newest(place, state)
         if newest is None:
             self._drop(session, "gone")
             raise gone(session)
 
-        bid = Bid(place, NOTHING, value_over, self._never_sealed, b"", can_tell=False, is_update=True)
+        bid = Bid(place, NOTHING, updated, _never_sealed, b"", can_tell=False, is_update=True)
         won = await self._write(session, bid, newest)
         if won is None:
             self._drop(session, "gone")
@@ -527,7 +415,7 @@ class StorageOverseer(Overseer[T]):
         if won.made is not None and won.made.fields:
             self._report("merged", place.name, won.state.handle, won.state.owner, fields=won.made.fields)
         if session._settled(won.state, lives=lives):
-            self._adopt(session, state.value if is_pending else pending, won.state.value)
+            session.value = self._changes.merger.adopted(session.value, updated.base, won.state.value)
 
     # the user's sessions
 
@@ -538,17 +426,9 @@ class StorageOverseer(Overseer[T]):
             UnsupportedError: the storer has no user index.
             StorerError: the backend failed.
         """
-        found: list[SessionInfo] = []
         with STRIPPED:
             await self._ready()
-            records = await self._indexed().list_by_owner(user_id, prefix=f"{self._namespace}:")
-        for key, record in records:
-            _, name, handle = key.rsplit(":", 2)
-            state = State.of(record, handle, now=self.now())
-            # the record's own deadline: it may be of a store with another lifetime
-            if state is not None and (record.expires_at is None or self.now() < record.expires_at):
-                found.append(_info(name, state, record.expires_at))
-        return sorted(found, key=lambda info: info.seen_at, reverse=True)
+            return await self._devices.list(user_id)
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> int:
         """Log out all (other) devices, of all names in this namespace (ASVS 5 7.4.2, 7.4.3, 7.4.5).
@@ -567,7 +447,7 @@ class StorageOverseer(Overseer[T]):
         kept = None if keep is None or not keep.handle else keep._place.key(keep.handle)
         with STRIPPED:
             await self._ready()
-            count = await self._indexed().delete_by_owner(user_id, prefix=f"{self._namespace}:", keep=kept)
+            count = await self._devices.end_all(user_id, keep=kept)
         self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
         return count
 
@@ -586,36 +466,14 @@ class StorageOverseer(Overseer[T]):
             return False
 
         place = self._place(name)
-        key = place.key(handle)
         with STRIPPED:
             await self._ready()
-            record = await self._storer.read(key)
-            # once more when it was written in between: the version proves whose it was when it went
-            while record is not None and record.owner == user_id:
-                if await self._storer.delete(key, version=record.version):
-                    self._report("destroyed", place.name, handle, user_id)
-                    return True
-                record = await self._storer.read(key)
-        return False
-
-    def _indexed(self) -> UserIndexed:
-        if isinstance(self._storer, UserIndexed):
-            return self._storer
-
-        raise UnsupportedError(
-            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, RedisStorer and "
-            "PostgresStorer have one"
-        )
+            is_ended = await self._devices.end(place, handle, user_id)
+        if is_ended:
+            self._report("destroyed", place.name, handle, user_id)
+        return is_ended
 
 
-def _info(name: str, state: State, expires_at: float | None) -> SessionInfo:
-    meta = state.meta
-    return SessionInfo(
-        state.handle,
-        name,
-        meta.label,
-        moment(state.created_at),
-        moment(state.seen_at),
-        None if expires_at is None else moment(expires_at),
-        None if meta.authenticated_at is None else moment(meta.authenticated_at),
-    )
+def _never_sealed(_: Token, __: State) -> str:
+    """An update rotates no secret, and so has no token to seal."""
+    return ""

@@ -31,7 +31,7 @@ from msgspec.structs import replace as changed
 
 from aiosessions._errors import SessionTooLargeError
 from aiosessions._tokens import new_version
-from aiosessions.storers.storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
+from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
 
 __all__ = [
     "CleanableSuite",
