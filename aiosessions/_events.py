@@ -1,14 +1,18 @@
 """What happened, for audit trails and metrics: one Event per fact, the log lines from the same place."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
+from aiosessions._errors import DecodeError
+
 __all__ = ["Event", "EventKind", "Reporter", "logger"]
 
 logger = logging.getLogger("aiosessions")
+_FIELD = re.compile(r"at `\$\.?([^`]*)`")
 
 EventKind = Literal[
     "created",
@@ -96,6 +100,12 @@ class Reporter:
             self._on_event(Event(kind, name, handle, user_id, reason, fields))
         except Exception:  # the application's own function: a broken audit trail must not break the request
             logger.exception("on_event raised")
+
+    def unreadable(self, name: str, handle: str, user_id: str | None, error: DecodeError) -> None:
+        """Written by another version: it stays until what takes its place is stored."""
+        logger.warning("session %s %s cannot be read: %s", name, _on_one_line(handle), error)
+        field = _FIELD.search(str(error))
+        self("unreadable", name, handle, user_id, fields=(field[1],) if field else ())
 
 
 def _on_one_line(text: str) -> str:

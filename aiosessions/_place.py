@@ -1,14 +1,18 @@
 """One name in one store, worked out once: what a request's session is bound to."""
 
+import re
 from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
+from aiosessions._errors import ConfigError
 from aiosessions._lifetime import Lifetime
 from aiosessions._tokens import TokenDigest
-from aiosessions.transports.transport import HTTPSOnly, Transport
+from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
 
-__all__ = ["Keeper", "Place"]
+__all__ = ["Keeper", "Place", "Places"]
 
 T_co = TypeVar("T_co", covariant=True)
+_NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
 class Keeper(Protocol[T_co]):
@@ -61,3 +65,44 @@ class Place:
     def key(self, handle: str) -> str:
         """The storage key of a session."""
         return self.prefix + handle
+
+
+class Places:
+    """The names of one store.
+
+    Args:
+        keeper: the store.
+        own: the store's own name.
+        namespace: keeps applications apart that share a storer or a key.
+        transport: where its tokens travel.
+
+    Raises:
+        ConfigError: *own* or *namespace* is outside the grammar.
+    """
+
+    __slots__ = ("_keeper", "_namespace", "_others", "_transport", "own")
+
+    def __init__(self, keeper: Any, own: str, namespace: str, transport: Transport) -> None:  # Any: see Place
+        check_name(transport, own)
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")
+        self._keeper = keeper
+        self._namespace = namespace
+        self._transport = transport
+        self.own = Place(keeper, own, namespace, transport)
+        self._others: WeakValueDictionary[str, Place] = WeakValueDictionary()  # while they are in use
+
+    def of(self, name: str | None) -> Place:
+        """The place of a name; None: the store's own. ValueError for one outside the grammar."""
+        if name is None or name == self.own.name:
+            return self.own
+        place = self._others.get(name)
+        if place is not None:
+            return place
+
+        try:
+            check_name(self._transport, name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        place = self._others[name] = Place(self._keeper, name, self._namespace, self._transport)
+        return place

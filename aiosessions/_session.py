@@ -4,19 +4,17 @@ A session is a value beside the State it was read from and the Wishes of its han
 private attributes.
 """
 
-import sys
-import warnings
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from aiosessions._csrf import is_masked, masked, new_csrf_key
 from aiosessions._ending import Ending, Standing
-from aiosessions._errors import NotAuthenticatedError, ReauthenticationError, UnsavedSessionWarning
-from aiosessions._flashes import Flash, JSONValue, check_text, packed_flash, shown
+from aiosessions._errors import NotAuthenticatedError, ReauthenticationError
+from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._state import NOTHING, State, Wishes, check_user_id
+from aiosessions._state import NOTHING, State, Wishes, check_label, check_user_id
 from aiosessions._tokens import Token
 from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried
@@ -129,7 +127,7 @@ class Session(Generic[T]):
     def is_expired(self) -> bool:
         """Now past it: for sockets and jobs that hold a session long."""
         deadline = self._deadline()
-        return deadline is not None and self._now() >= deadline
+        return deadline is not None and self._place.keeper.now() >= deadline
 
     def _deadline(self) -> float | None:
         state, wishes = self._state, self._wishes
@@ -140,10 +138,6 @@ class Session(Generic[T]):
             started = wishes.user[1] if wishes and wishes.user else state.seen_at
             ends_at = None if lifetime.absolute is None else started + lifetime.absolute.total_seconds()
         return lifetime.deadline(state.seen_at, ends_at)
-
-    def _now(self) -> float:
-        now: float = self._place.keeper.now()
-        return now
 
     # the user
 
@@ -193,7 +187,7 @@ class Session(Generic[T]):
         """
         user_id = self.require_user()
         since = self.authenticated_at
-        if since is None or self._now() - since.timestamp() > within.total_seconds():
+        if since is None or self._place.keeper.now() - since.timestamp() > within.total_seconds():
             raise ReauthenticationError(f"the login is older than {within}: ask for the credential again")
 
         return user_id
@@ -217,14 +211,14 @@ class Session(Generic[T]):
             self._place.keeper.check_lifetime(lifetime)
         self.regenerate()
         wishes = self._wish()
-        wishes.user = (user_id, self._now())
+        wishes.user = (user_id, self._place.keeper.now())
         wishes.lifetime = lifetime
 
     def clear_user(self) -> None:
         """Unbind the user and regenerate. The value stays, flashes and label go. Logout is `destroy()`."""
         self.regenerate()
         wishes = self._wish()
-        wishes.user = (None, self._now())
+        wishes.user = (None, self._place.keeper.now())
         wishes.lifetime = None
         wishes.label = None
         wishes.added.clear()
@@ -258,7 +252,7 @@ class Session(Generic[T]):
         self._is_new = True
         self._lives += 1
         self.value, data = self._place.keeper.fresh()
-        self._state = State.blank(data, self._now())
+        self._state = State.blank(data, self._place.keeper.now())
 
     def touch(self) -> None:
         """Extend the idle deadline now, whatever the touch window says."""
@@ -281,12 +275,7 @@ class Session(Generic[T]):
 
     @label.setter
     def label(self, label: str | None) -> None:
-        if label is not None:
-            if not isinstance(label, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
-                raise TypeError(f"label must be a str, not {type(label).__name__}")
-            if len(label) > 200:
-                raise ValueError(f"label has {len(label)} characters, and 200 is the most")
-            check_text("label", label)
+        check_label(label)
         if label != self.label:
             self._wish().label = (label,)
 
@@ -414,14 +403,3 @@ class Session(Generic[T]):
     def _has_ended(self, ending: Ending) -> None:
         """One of them has."""
         self._ended = tuple(each for each in self._ended if each is not ending)
-
-    if sys.flags.dev_mode:
-
-        def __del__(self) -> None:
-            if self._place.keeper.is_unsaved(self):
-                warnings.warn(
-                    f"{self!r} was changed and never saved: is SessionMiddleware there?",
-                    UnsavedSessionWarning,
-                    stacklevel=2,
-                    source=self,
-                )

@@ -7,12 +7,12 @@ from typing import TypeVar
 import msgspec
 
 from aiosessions._csrf import new_csrf_key
-from aiosessions._flashes import PackedFlash
+from aiosessions._flashes import PackedFlash, check_text
 from aiosessions._lifetime import Lifetime, unpack_lifetime
 from aiosessions._secrets import LAST, Count, Secret, Secrets, Time
 from aiosessions.storers.storer import Record
 
-__all__ = ["BLANK", "NOTHING", "Meta", "State", "Wishes", "advance", "check_user_id", "is_time"]
+__all__ = ["BLANK", "NOTHING", "Meta", "State", "Wishes", "advance", "check_label", "check_user_id", "is_time"]
 
 T = TypeVar("T")
 
@@ -231,6 +231,17 @@ def check_user_id(user_id: object) -> None:
         raise ValueError(f"user_id takes {size} bytes: give 1 to 255")
     if "\0" in user_id:
         raise ValueError("user_id holds a NUL")
+
+
+def check_label(label: object) -> None:
+    """Raise TypeError, ValueError or EncodeError for what is no label."""
+    if label is None:
+        return
+    if not isinstance(label, str):
+        raise TypeError(f"label must be a str, not {type(label).__name__}")
+    if len(label) > 200:
+        raise ValueError(f"label has {len(label)} characters, and 200 is the most")
+    check_text("label", label)
 
 
 def advance(

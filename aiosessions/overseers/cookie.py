@@ -23,8 +23,9 @@ from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import Meta, State, Wishes, advance, is_time
+from aiosessions._state import State, Wishes, advance
 from aiosessions._tokens import new_handle
+from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.plan import Plan
 from aiosessions.overseers.revocations import Revocations
@@ -150,7 +151,7 @@ class CookieOverseer(Overseer[T]):
         try:
             value = self._codec.decode(state.value)
         except DecodeError as error:
-            self._unreadable(place, state.handle, state.owner, error)
+            self._report.unreadable(place.name, state.handle, state.owner, error)
             return self._blank(place, carried, reply, ended=(Ending(state),))
 
         session = self._session_type(place, carried, reply, value, state)
@@ -176,16 +177,7 @@ class CookieOverseer(Overseer[T]):
         return state
 
     def _state_of(self, claims: Claims) -> State | None:
-        meta = None if claims.is_reference else _meta_of(claims)
-        if meta is None:
-            return None
-        if self._revocations is not None:
-            # foreign, or of a time without revocations: what ends is remembered until the token does, so it has to
-            latest = meta.created_at + MAX_AGE_LIMIT.total_seconds()
-            if meta.ends_at is None and self.lifetime.absolute is not None:
-                latest = meta.created_at + self.lifetime.absolute.total_seconds()
-            meta = replace(meta, ends_at=latest if meta.ends_at is None else min(meta.ends_at, latest))
-        return State(claims.session_id, claims.body, claims.user_id, meta.created_at, meta.seen_at, 0, meta, self.now())
+        return state_of(claims, now=self.now(), lifetime=self.lifetime, must_end=self._revocations is not None)
 
     async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
         """Whether nothing ended this token before its time."""
@@ -405,15 +397,3 @@ class _Made(NamedTuple):
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
         return f"_Made({self.state!r})"
-
-
-def _meta_of(claims: Claims) -> Meta | None:
-    """What the token says beside the value; a JWT that other software issued under a shared key says its times only."""
-    if claims.meta:
-        return Meta.unpack(claims.meta)
-
-    since, until = claims.issued_at, claims.expires_at
-    if not is_time(since) or not (until is None or is_time(until)):
-        return None
-    user_since = None if claims.user_id is None else since
-    return Meta(updated_at=since, ends_at=until, authenticated_at=user_since, created_at=since, seen_at=since)

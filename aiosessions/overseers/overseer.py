@@ -1,11 +1,10 @@
 """What both overseers share: finding the session of a request, planning a save, telling the client."""
 
-import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
-from weakref import WeakValueDictionary
 
 import anyio
 
@@ -14,16 +13,15 @@ from aiosessions._ending import Ending
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
-    DecodeError,
     EncodeError,
     NoSessionError,
     SessionError,
     StorerError,
 )
-from aiosessions._events import Event, Reporter, logger
+from aiosessions._events import Event, Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
-from aiosessions._place import Place
+from aiosessions._place import Place, Places
 from aiosessions._reply import Reply
 from aiosessions._request import response_view
 from aiosessions._request_sessions import incoming
@@ -31,26 +29,25 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
+from aiosessions._watched import watched
 from aiosessions.overseers.changes import Changes, OnConflict
-from aiosessions.overseers.plan import Plan
+from aiosessions.overseers.plan import Plan, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.cookies import default_transport
-from aiosessions.transports.transport import Carried, Transport, check_name
+from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
 
-__all__ = ["Overseer", "gone"]
+__all__ = ["Overseer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
 _ENDING_SECONDS = 5.0
 """How long a cancelled task may take to end one session."""
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
-_FIELD = re.compile(r"at `\$\.?([^`]*)`")
-_NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
 class Overseer(Store[T], ABC):
@@ -75,16 +72,12 @@ class Overseer(Store[T], ABC):
         on_conflict: OnConflict = "merge",
     ) -> None:
         self._transport: Transport = default_transport() if transport is None else transport
-        check_name(self._transport, name)
-        if not _NAMESPACE.fullmatch(namespace):
-            raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")
         if lifetime is not None and not isinstance(lifetime, Lifetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
             raise ConfigError(f"lifetime={lifetime!r}: give a Lifetime")
 
         self.name = name
         self.lifetime: Lifetime = lifetime or Lifetime()
         self.now = Clock(clock)
-        self._namespace = namespace
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
         self._changes = Changes(self._codec, on_conflict)
         self.fresh = Blank(self._codec, value_type, default)
@@ -92,9 +85,9 @@ class Overseer(Store[T], ABC):
         self._report = Reporter(on_event)
         self._sealed = None if sealer is None else Sealed(sealer, now=self.now, report=self._report)
         self._holder = Holder(backend, clean_every)
-        self._session_type: type[Session[T]] = session_type(value_type)
-        self._own_place = Place(self, name, namespace, self._transport)
-        self._places: WeakValueDictionary[str, Place] = WeakValueDictionary()  # of other names, while they are in use
+        kind = session_type(value_type)
+        self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
+        self._places = Places(self, name, namespace, self._transport)
         self.check_lifetime(self.lifetime)
 
     def __repr__(self) -> str:
@@ -155,7 +148,7 @@ class Overseer(Store[T], ABC):
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[Any]:
         """See `Store.get`."""
-        place = self._own_place if name is None else self._place(name)
+        place = self._places.of(name)
         view, sessions = incoming(request)
         while (found := sessions.find(place)) is not None:
             if isinstance(found, Session):
@@ -206,7 +199,7 @@ class Overseer(Store[T], ABC):
     def new(self, request: Request, name: str | None = None) -> Session[T]: ...
     def new(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.new`."""
-        place = self._place(name)
+        place = self._places.of(name)
         view, sessions = incoming(request)
         carried = self._transport.read(view, place.name)
         sessions.claim(carried.where, place)
@@ -366,12 +359,6 @@ class Overseer(Store[T], ABC):
             raise gone(session)
         session.value = self._changes.merger.adopted(session.value, before, session._state.value)
 
-    def _unreadable(self, place: Place, handle: str, owner: str | None, error: DecodeError) -> None:
-        """Written by another version: it stays until what takes its place is stored."""
-        logger.warning("session %s %s cannot be read: %s", place.name, handle, error)
-        field = _FIELD.search(str(error))
-        self._report("unreadable", place.name, handle, owner, fields=(field[1],) if field else ())
-
     def _drop(self, session: Session[T], reason: str) -> None:
         self._report("dropped", session.name, session.handle, session.user_id, reason=reason)
         session._died()
@@ -413,25 +400,6 @@ class Overseer(Store[T], ABC):
                 raise StorerError(f"session {session.name!r} may not have ended: the backend did not answer")
             session._has_ended(ending)
 
-    def _place(self, name: str | None) -> Place:
-        if name is None or name == self.name:
-            return self._own_place
-        place = self._places.get(name)
-        if place is not None:
-            return place
-
-        try:
-            check_name(self._transport, name)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        place = self._places[name] = Place(self, name, self._namespace, self._transport)
-        return place
-
     def _blank(self, place: Place, carried: Carried, reply: Reply, **options: Any) -> Session[T]:  # Any: see Session
         value, data = self.fresh()
         return self._session_type(place, carried, reply, value, State.blank(data, self.now()), **options)
-
-
-def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type
-    """What an update says that came too late."""
-    return NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")

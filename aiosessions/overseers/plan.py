@@ -1,11 +1,12 @@
 """What one save has to do."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from aiosessions._errors import NoSessionError
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, Wishes
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "gone"]
 
 T = TypeVar("T")
 
@@ -49,3 +50,8 @@ class Plan(Generic[T]):
         if not session._is_ending:
             return None
         return cls(session, b"", NOTHING, is_changed=False, is_write=False, can_tell=False)
+
+
+def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type
+    """What an update says that came too late."""
+    return NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")

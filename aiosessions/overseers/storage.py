@@ -28,8 +28,9 @@ from aiosessions._tokens import Token, is_handle
 from aiosessions.overseers.changes import Saved, Updated
 from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.endings import Endings
-from aiosessions.overseers.overseer import Overseer, gone
-from aiosessions.overseers.plan import Plan
+from aiosessions.overseers.loading import Found, Loading
+from aiosessions.overseers.overseer import Overseer
+from aiosessions.overseers.plan import Plan, gone
 from aiosessions.overseers.race import Bid, Race, Won
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
@@ -124,89 +125,37 @@ class StorageOverseer(Overseer[T]):
         self._references = References(self._sealed, self._report)
         self._devices = Devices(storer, prefix=f"{namespace}:", now=self.now)
         self._race = Race(storer, lifetime=self.lifetime, now=self.now, max_size=max_size)
-        self._on_storer_error = on_storer_error
-        self._on_reuse = on_reuse
         self._touches = Touches(storer, self._race, lifetime=self.lifetime, now=self.now, report=self._report)
+        self._loading = Loading(
+            storer,
+            ready=self._ready,
+            codec=self._codec,
+            references=self._references,
+            touches=self._touches,
+            lifetime=self.lifetime,
+            now=self.now,
+            report=self._report,
+            on_storer_error=on_storer_error,
+            on_reuse=on_reuse,
+        )
         self._endings = Endings(
             storer, opened=self._references.known, lifetime=self.lifetime, now=self.now, report=self._report
         )
         if sealer is not None:
-            self._references.prove(self._own_place, self.now(), self.lifetime)
+            self._references.prove(self._places.own, self.now(), self.lifetime)
 
     # reading
 
     async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
-        token = None if not carried.present else self._references.opened(place, carried)
-        if token is None:
+        if not carried.present:
             return self._blank(place, carried, reply)
 
-        try:
-            await self._ready()
-            record = await self._storer.read(place.prefix + token.handle)
-        except StorerError as error:
-            self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
-            if self._on_storer_error == "raise":
-                raise
-            # what the token refers to may live: it is never overwritten, and a destroy() has to end it
-            return self._blank(place, carried, reply, standing="unread", ended=(Ending(None, carried.token or ""),))
-
-        state = None if record is None else State.of(record, token.handle, now=self.now())
-        if state is None:
-            self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
-            unproven = () if record is None else (Ending(None, carried.token or ""),)
-            return self._blank(place, carried, reply, ended=unproven)
-
-        return await self._found(place, carried, reply, token, state, touch=touch)
-
-    async def _found(
-        self, place: Place, carried: Carried, reply: Reply, token: Token, state: State, *, touch: bool
-    ) -> Session[T]:
-        """The session of a state, if the token's secret opens it and it has not expired."""
-        meta = state.meta
-        lifetime = meta.effective_lifetime(self.lifetime)
-        digest = place.digest(token.secret)
-        now = self.now()
-        if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
-            return await self._refused(place, carried, reply, state, digest)
-
-        deadline = lifetime.deadline(state.seen_at, meta.ends_at)
-        if deadline is not None and now >= deadline:
-            self._report("expired", place.name, token.handle, state.owner)
-            return self._blank(place, carried, reply)
-
-        try:
-            value = self._changes.codec.decode(state.value)
-        except DecodeError as error:
-            # written by another version: the record stays until the session that takes its place is stored
-            self._unreadable(place, token.handle, state.owner, error)
-            return self._blank(place, carried, reply, ended=(Ending(state),))
-
-        stale = self._references.stale(carried, token)
-        if touch and now - state.seen_at >= lifetime.touch_window():
-            seen = await self._touches.while_read(place, state)
-            if seen is None:
-                return self._blank(place, carried, reply)
-            state = seen
-
-        self._report("loaded", place.name, token.handle, state.owner)
-        return self._session_type(place, carried, reply, value, state, presented=digest, stale=stale)
-
-    async def _refused(self, place: Place, carried: Carried, reply: Reply, state: State, digest: bytes) -> Session[T]:
-        """A wrong secret: forged, or one that was right before."""
-        grace = state.meta.effective_lifetime(self.lifetime).grace.total_seconds()
-        verdict = state.meta.secrets.verdict(digest, grace=grace, now=self.now())
-        if verdict == "superseded":
-            # an answer to this request must not overwrite the newer token that is on its way, or there already
-            self._report("token_superseded", place.name, state.handle, state.owner)
-            return self._blank(place, carried, reply, standing="dead")
-        if verdict == "unknown":
-            self._report("rejected", place.name, state.handle, reason="wrong secret")
-            return self._blank(place, carried, reply)
-
-        self._report("token_reused", place.name, state.handle, state.owner)
-        if self._on_reuse == "destroy" and await self._storer.delete(place.key(state.handle)):
-            self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
-        return self._blank(place, carried, reply)
+        found = await self._loading.load(place, carried, touch=touch)
+        if not isinstance(found, Found):
+            return self._blank(place, carried, reply, standing=found.standing, ended=found.ended)
+        return self._session_type(
+            place, carried, reply, found.value, found.state, presented=found.presented, stale=found.stale
+        )
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -250,7 +199,7 @@ class StorageOverseer(Overseer[T]):
             NoSessionError: it is gone, not theirs, or was written by another version.
             StorerError: the backend failed.
         """
-        place = self._place(name)
+        place = self._places.of(name)
         with STRIPPED:
             await self._ready()
             record = await self._storer.read(place.key(handle)) if is_handle(handle) else None
@@ -261,7 +210,7 @@ class StorageOverseer(Overseer[T]):
                 try:
                     value = self._changes.codec.decode(state.value)
                 except DecodeError as error:
-                    self._unreadable(place, handle, user_id, error)
+                    self._report.unreadable(place.name, handle, user_id, error)
                 else:
                     return self._session_type(place, Carried(""), Reply(), value, state)
 
@@ -312,11 +261,12 @@ class StorageOverseer(Overseer[T]):
             return
 
         try:
-            won = await self._write(session, self._bid(plan), plan.state)
+            won = await self._race.write(self._bid(plan), plan.state)
         except ConflictError:
-            if plan.is_changed or plan.wishes.is_claim:
-                raise
-            return  # who only took flashes wants nothing of anybody
+            if not plan.is_changed and not plan.wishes.is_claim:
+                return  # who only took flashes wants nothing of anybody
+            self._report("conflict", session.name, session.handle, session.user_id)
+            raise
         if won is None:
             self._drop(session, "gone")
             return
@@ -341,13 +291,6 @@ class StorageOverseer(Overseer[T]):
             plan.can_tell,
             session._stale,
         )
-
-    async def _write(self, session: Session[T], bid: Bid, over: State) -> Won | None:
-        try:
-            return await self._race.write(bid, over)
-        except ConflictError:
-            self._report("conflict", session.name, session.handle, session.user_id)
-            raise
 
     def _confirm(self, plan: Plan[T], won: Won) -> None:
         """The write stands: from here on changes are counted anew."""
@@ -406,7 +349,11 @@ class StorageOverseer(Overseer[T]):
             raise gone(session)
 
         bid = Bid(place, NOTHING, updated, _never_sealed, b"", can_tell=False, is_update=True)
-        won = await self._write(session, bid, newest)
+        try:
+            won = await self._race.write(bid, newest)
+        except ConflictError:
+            self._report("conflict", session.name, session.handle, session.user_id)
+            raise
         if won is None:
             self._drop(session, "gone")
             raise gone(session)
@@ -465,7 +412,7 @@ class StorageOverseer(Overseer[T]):
         if not is_handle(handle):
             return False
 
-        place = self._place(name)
+        place = self._places.of(name)
         with STRIPPED:
             await self._ready()
             is_ended = await self._devices.end(place, handle, user_id)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["canonical", "difference", "is_plain", "parts", "step_to"]
+__all__ = ["canonical", "difference", "fields_of", "is_plain", "parts", "step_to"]
 
 _TEXT = frozenset({str})
 _JSON = frozenset({str, int, float, bool, type(None)})
@@ -32,7 +32,7 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
         for index, item in enumerate(cast("list[object]", value)):
             yield f"[{index}]", item
     else:
-        for name in _fields(value):
+        for name in fields_of(value):
             yield f".{name}", getattr(value, name, None)
 
 
@@ -89,7 +89,7 @@ def _pairs(value: object, back: object) -> Iterable[tuple[object, object, object
     if isinstance(value, (list, tuple)):
         ours, theirs = cast("list[object]", value), cast("list[object]", back)
         return zip(range(len(ours)), ours, theirs, strict=True) if len(ours) == len(theirs) else None
-    names = _fields(value)
+    names = fields_of(value)
     return ((name, getattr(value, name), getattr(back, name)) for name in names) if names else None
 
 
@@ -125,7 +125,7 @@ def _step(value: object, key: object) -> str:
     return f"[{key}]" if isinstance(key, int) else f".{key}"
 
 
-def _fields(value: object) -> tuple[str, ...]:
+def fields_of(value: object) -> tuple[str, ...]:
     """The names of the fields of a Struct, dataclass, attrs or pydantic instance; none for anything else."""
     kind: Any = type(value)  # Any: four libraries' classes, told apart by what they carry
     if isinstance(value, msgspec.Struct):

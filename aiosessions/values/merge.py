@@ -16,6 +16,7 @@ import msgspec
 from aiosessions._errors import ConflictError, DecodeError, EncodeError
 from aiosessions.values.codecs import CheckedCodec
 from aiosessions.values.equality import canonical, difference, step_to
+from aiosessions.values.graft import grafted
 from aiosessions.values.merge_rules import Merge, Plan, plan_of
 from aiosessions.values.value_type import name_of
 
@@ -119,7 +120,7 @@ class Merger(Generic[T]):
         """
         try:
             ours = self._codec.encode(value)
-            return self._codec.decode(now) if ours == before else self.merge(before, ours, now).value
+            return grafted(value, self._codec.decode(now) if ours == before else self.merge(before, ours, now).value)
         except (EncodeError, DecodeError, ConflictError):
             return value
 
