@@ -1,13 +1,12 @@
 """The sessions of one user: listed, and ended by somebody else's hand (ASVS 5 7.4.2, 7.5.2)."""
 
-from collections.abc import Callable
-
 from aiosessions._errors import UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State
 from aiosessions._store import SessionInfo
-from aiosessions.storers.storer import Storer, UserIndexed
+from aiosessions.overseers.backend import Backend
+from aiosessions.storers.storer import UserIndexed
 
 __all__ = ["Devices"]
 
@@ -16,21 +15,20 @@ class Devices:
     """What a store's user index knows.
 
     Args:
-        storer: the backend.
-        prefix: what the keys of the store's namespace begin with.
-        now: unix seconds.
+        backend: of the store.
+        prefix: what the keys of its namespace begin with.
     """
 
-    __slots__ = ("_now", "_prefix", "_storer")
+    __slots__ = ("_backend", "_prefix", "_storer")
 
-    def __init__(self, storer: Storer, *, prefix: str, now: Callable[[], float]) -> None:
-        self._storer = storer
+    def __init__(self, backend: Backend, prefix: str) -> None:
+        self._backend = backend
+        self._storer = backend.storer
         self._prefix = prefix
-        self._now = now
 
     async def list(self, user_id: str) -> list[SessionInfo]:
         """Every live session of a user, newest use first."""
-        now = self._now()
+        now = self._backend.now()
         found: list[SessionInfo] = []
         for key, record in await self._indexed().list_by_owner(user_id, prefix=self._prefix):
             _, name, handle = key.rsplit(":", 2)

@@ -5,13 +5,11 @@ from typing import Any
 
 from aiosessions._ending import Ending
 from aiosessions._errors import StorerError
-from aiosessions._events import Reporter
-from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._session import Session
 from aiosessions._state import State
 from aiosessions._tokens import Token
-from aiosessions.storers.storer import Storer
+from aiosessions.overseers.backend import Backend
 
 __all__ = ["Endings"]
 
@@ -20,29 +18,15 @@ class Endings:
     """Ends sessions of one store, never on the strength of a handle alone.
 
     Args:
-        storer: the backend.
+        backend: of the store.
         opened: the token that a text from a client stands for, if it is one.
-        lifetime: the store's.
-        now: unix seconds.
-        report: where events go.
     """
 
-    __slots__ = ("_lifetime", "_now", "_opened", "_report", "_storer")
+    __slots__ = ("_backend", "_opened")
 
-    def __init__(
-        self,
-        storer: Storer,
-        *,
-        opened: Callable[[Place, str], Token | None],
-        lifetime: Lifetime,
-        now: Callable[[], float],
-        report: Reporter,
-    ) -> None:
-        self._storer = storer
+    def __init__(self, backend: Backend, opened: Callable[[Place, str], Token | None]) -> None:
+        self._backend = backend
         self._opened = opened
-        self._lifetime = lifetime
-        self._now = now
-        self._report = report
 
     async def end(self, place: Place, ending: Ending) -> None:
         """End it, if it is still what it was.
@@ -52,14 +36,14 @@ class Endings:
         """
         state = ending.state
         if ending.is_anyhow and state is not None:
-            await self._storer.delete(place.key(state.handle))
-            self._report("destroyed", place.name, state.handle, state.owner)
+            await self._backend.storer.delete(place.key(state.handle))
+            self._backend.report("destroyed", place.name, state.handle, state.owner)
             return
 
         while (found := (await self._look(place, ending))[0]) is not None:
-            if await self._storer.delete(place.key(found.handle), version=found.version):
+            if await self._backend.storer.delete(place.key(found.handle), version=found.version):
                 reason = "" if ending.is_wanted else "replaced"
-                self._report("destroyed", place.name, found.handle, found.owner, reason=reason)
+                self._backend.report("destroyed", place.name, found.handle, found.owner, reason=reason)
                 return
 
     async def has_heir(self, session: Session[Any]) -> bool:  # Any: a session of any type
@@ -77,10 +61,9 @@ class Endings:
             return None, False
 
         handle = loaded.handle if loaded is not None else token.handle if token is not None else ""
-        record = await self._storer.read(place.key(handle))
-        state = None if record is None else State.of(record, handle, now=self._now())
+        state, is_unreadable = await self._backend.read(place, handle)
         if state is None:
-            if record is not None and ending.is_wanted:
+            if is_unreadable and ending.is_wanted:
                 raise StorerError(
                     f"session {place.name!r} {handle} was written by another version and may not have ended"
                 )
@@ -89,6 +72,6 @@ class Endings:
         if token is None:
             is_same = loaded is not None and state.meta.epoch == loaded.meta.epoch
             return (state, False) if is_same else (None, True)
-        grace = state.meta.effective_lifetime(self._lifetime).grace.total_seconds()
-        verdict = state.meta.secrets.verdict(place.digest(token.secret), grace=grace, now=self._now())
+        grace = self._backend.lifetime_of(state).grace.total_seconds()
+        verdict = state.meta.secrets.verdict(place.digest(token.secret), grace=grace, now=state.read_at)
         return (state if verdict == "opens" else None), verdict == "superseded"

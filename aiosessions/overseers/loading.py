@@ -5,14 +5,12 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from aiosessions._ending import Ending, Standing
 from aiosessions._errors import DecodeError, StorerError
-from aiosessions._events import Reporter
-from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._state import State
 from aiosessions._tokens import Token
+from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
-from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -54,40 +52,32 @@ class Loading(Generic[T]):
     """Reads sessions of one store.
 
     Args:
-        storer: the backend.
-        ready: opens it, if nobody has.
-        codec: the store's.
+        backend: of the store.
+        ready: opens its storer, if nobody has.
+        codec: of the store.
         references: what the texts of clients mean.
         touches: extends what is read.
-        lifetime: the store's.
-        now: unix seconds.
-        report: where events go.
         on_storer_error: see StorageOverseer.
-        on_reuse: see StorageOverseer.
+        on_reuse: likewise.
     """
 
     def __init__(
         self,
-        storer: Storer,
-        *,
+        backend: Backend,
         ready: Callable[[], Awaitable[None]],
         codec: CheckedCodec[T],
         references: References,
         touches: Touches,
-        lifetime: Lifetime,
-        now: Callable[[], float],
-        report: Reporter,
+        *,
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
-        self._storer = storer
+        self._backend = backend
         self._ready = ready
         self._codec = codec
         self._references = references
         self._touches = touches
-        self._lifetime = lifetime
-        self._now = now
-        self._report = report
+        self._report = backend.report
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 
@@ -104,25 +94,24 @@ class Loading(Generic[T]):
         unproven = (Ending(None, carried.token or ""),)  # what the token refers to may live
         try:
             await self._ready()
-            record = await self._storer.read(place.prefix + token.handle)
+            state, is_unreadable = await self._backend.read(place, token.handle)
         except StorerError as error:
             self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
             if self._on_storer_error == "raise":
                 raise
             return Absent("unread", unproven)
 
-        state = None if record is None else State.of(record, token.handle, now=self._now())
         if state is not None:
             return await self._opened(place, carried, token, state, touch=touch)
-        self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
-        return _ABSENT if record is None else Absent(ended=unproven)
+        self._report("rejected", place.name, token.handle, reason="unreadable" if is_unreadable else "unknown")
+        return Absent(ended=unproven) if is_unreadable else _ABSENT
 
     async def _opened(
         self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool
     ) -> Found[T] | Absent:
         """If the token's secret opens it, and it has not expired."""
         meta = state.meta
-        lifetime = meta.effective_lifetime(self._lifetime)
+        lifetime = self._backend.lifetime_of(state)
         digest = place.digest(token.secret)
         now = state.read_at
         if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
@@ -160,6 +149,6 @@ class Loading(Generic[T]):
             return _ABSENT
 
         self._report("token_reused", place.name, state.handle, state.owner)
-        if self._on_reuse == "destroy" and await self._storer.delete(place.key(state.handle)):
+        if self._on_reuse == "destroy" and await self._backend.storer.delete(place.key(state.handle)):
             self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
         return _ABSENT

@@ -10,11 +10,11 @@ from weakref import WeakValueDictionary
 import anyio
 
 from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError, UnsupportedError
-from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._state import Meta, State, Wishes, advance
 from aiosessions._tokens import Token, new_secret, new_token, new_version
-from aiosessions.storers.storer import Record, Storer
+from aiosessions.overseers.backend import Backend
+from aiosessions.storers.storer import Record
 
 __all__ = ["RACE_SECONDS", "Made", "Race", "Won"]
 
@@ -100,18 +100,14 @@ class Race:
     """Writes sessions of one store.
 
     Args:
-        storer: the backend.
-        lifetime: the store's.
-        now: unix seconds.
+        backend: of the store.
         max_size: of value and meta, in bytes; None: no limit.
     """
 
-    __slots__ = ("_lifetime", "_max_size", "_now", "_storer", "_turns")
+    __slots__ = ("_backend", "_max_size", "_turns")
 
-    def __init__(self, storer: Storer, *, lifetime: Lifetime, now: Callable[[], float], max_size: int | None) -> None:
-        self._storer = storer
-        self._lifetime = lifetime
-        self._now = now
+    def __init__(self, backend: Backend, max_size: int | None) -> None:
+        self._backend = backend
         self._max_size = max_size
         self._turns: WeakValueDictionary[tuple[int, str], anyio.Lock] = WeakValueDictionary()
 
@@ -138,7 +134,7 @@ class Race:
             if won is not None or not bid.wishes.is_login:
                 return won
             # a login whose record is gone is a session of its own; it takes along what this request saw of it
-            over = State.blank(over.value, self._now(), Meta(label=over.meta.label, flashes=over.meta.flashes))
+            over = State.blank(over.value, self._backend.now(), Meta(label=over.meta.label, flashes=over.meta.flashes))
 
         for _ in range(3):  # 144 random bits are taken once in the life of the universe; a broken backend may say so
             won, _ = await self._try(bid, over)
@@ -182,8 +178,7 @@ class Race:
 
     async def newest(self, place: Place, loaded: State) -> State | None:
         """What is stored now; None if our token means nothing any more."""
-        record = await self._storer.read(place.key(loaded.handle))
-        state = None if record is None else State.of(record, loaded.handle, now=self._now())
+        state, _ = await self._backend.read(place, loaded.handle)
         return state if state is not None and state.meta.epoch == loaded.meta.epoch else None
 
     async def _try(self, bid: Bid, over: State) -> tuple[Won | None, "_Try"]:
@@ -201,28 +196,30 @@ class Race:
             won, record = self._compose(bid._replace(can_tell=False), over, made)
         key = bid.place.key(won.state.handle)
         if won.is_created:
-            is_done = await self._storer.create(key, record)
+            is_done = await self._backend.storer.create(key, record)
             return (won if is_done else None), _Try(won, over)
 
         doubt: StorerError | None = None
         try:
-            is_done = await self._storer.replace(key, record, version=over.version)
+            is_done = await self._backend.storer.replace(key, record, version=over.version)
         except StorerError as error:
             if not bid.is_update:
                 raise
             doubt = error
-            is_done = await self._storer.replace(key, record, version=over.version)  # the version proves if it was
+            is_done = await self._backend.storer.replace(
+                key, record, version=over.version
+            )  # the version proves if it was
         return (won if is_done else None), _Try(won, over, doubt)
 
     def _compose(self, bid: Bid, over: State, made: Made) -> tuple[Won, Record]:
-        now, place = self._now(), bid.place
+        now, place = self._backend.now(), bid.place
         token = self._next_token(bid, over, now)
         digest = None if token is None else place.digest(token.secret)
         state = advance(
             over,
             bid.wishes,
             made.data,
-            lifetime=self._lifetime,
+            lifetime=self._backend.lifetime,
             now=now,
             handle=over.handle if token is None else token.handle,
             is_changed=made.is_changed,
@@ -231,12 +228,12 @@ class Race:
             digest=digest,
             presented=bid.presented,
         )
-        record = state.record(self._lifetime)
+        record = state.record(self._backend.lifetime)
         self._check_size(place, record)
         if token is None and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
             token = bid.stale
         sealed = "" if token is None else bid.seal(token, state)
-        grace = state.meta.effective_lifetime(self._lifetime).grace.total_seconds()
+        grace = self._backend.lifetime_of(state).grace.total_seconds()
         forgot = bool(bid.wishes.rotations) and over.meta.secrets.is_full(grace=grace, now=now)
         return Won(state, made, digest, sealed, not over.handle, forgot), record
 
@@ -245,7 +242,7 @@ class Race:
         if not over.handle:
             return new_token()
         if not bid.wishes.rotations:
-            lifetime = over.meta.effective_lifetime(self._lifetime)
+            lifetime = self._backend.lifetime_of(over)
             if not bid.can_tell or not over.meta.secrets.is_due(bid.presented, lifetime, now=now):
                 return None
         return Token(over.handle, new_secret())
@@ -254,8 +251,8 @@ class Race:
         """An earlier try stands, under the writes of others; its secret may have been ended by them."""
         digest, sealed = won.digest, won.sealed
         if digest is not None:
-            grace = newest.meta.effective_lifetime(self._lifetime).grace.total_seconds()
-            if not newest.meta.secrets.opens(digest, grace=grace, now=self._now()):
+            grace = self._backend.lifetime_of(newest).grace.total_seconds()
+            if not newest.meta.secrets.opens(digest, grace=grace, now=self._backend.now()):
                 digest, sealed = None, ""
         return Won(newest, None, digest, sealed, is_created=False)
 

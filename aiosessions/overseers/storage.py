@@ -25,6 +25,7 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import Token, is_handle
+from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.changes import Saved, Updated
 from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.endings import Endings
@@ -121,25 +122,20 @@ class StorageOverseer(Overseer[T]):
             clock=clock,
             on_conflict=on_conflict,
         )
-        self._storer = storer
+        self._backend = Backend(storer, self.lifetime, self.now, self._report)
         self._references = References(self._sealed, self._report)
-        self._devices = Devices(storer, prefix=f"{namespace}:", now=self.now)
-        self._race = Race(storer, lifetime=self.lifetime, now=self.now, max_size=max_size)
-        self._touches = Touches(storer, self._race, lifetime=self.lifetime, now=self.now, report=self._report)
+        self._devices = Devices(self._backend, f"{namespace}:")
+        self._race = Race(self._backend, max_size)
+        self._touches = Touches(self._backend, self._race)
+        self._endings = Endings(self._backend, self._references.known)
         self._loading = Loading(
-            storer,
-            ready=self._ready,
-            codec=self._codec,
-            references=self._references,
-            touches=self._touches,
-            lifetime=self.lifetime,
-            now=self.now,
-            report=self._report,
+            self._backend,
+            self._ready,
+            self._codec,
+            self._references,
+            self._touches,
             on_storer_error=on_storer_error,
             on_reuse=on_reuse,
-        )
-        self._endings = Endings(
-            storer, opened=self._references.known, lifetime=self.lifetime, now=self.now, report=self._report
         )
         if sealer is not None:
             self._references.prove(self._places.own, self.now(), self.lifetime)
@@ -202,8 +198,7 @@ class StorageOverseer(Overseer[T]):
         place = self._places.of(name)
         with STRIPPED:
             await self._ready()
-            record = await self._storer.read(place.key(handle)) if is_handle(handle) else None
-            state = None if record is None else State.of(record, handle, now=self.now())
+            state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
         if state is not None and state.owner == user_id:
             deadline = state.deadline(self.lifetime)
             if deadline is None or self.now() < deadline:
