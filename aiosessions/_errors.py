@@ -17,6 +17,7 @@ __all__ = [
     "StorerError",
     "UnsavedSessionWarning",
     "UnsupportedError",
+    "strip",
 ]
 
 
@@ -117,15 +118,21 @@ class _Stripped:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, SessionError):
-            return
-
-        waiting: list[BaseException | None] = [error]
-        while waiting:
-            each = waiting.pop()
-            if each is not None and each.__traceback__ is not None:
-                each.__traceback__ = None
-                waiting += [each.__cause__, each.__context__]
+        if error is not None:
+            strip(error)
 
 
 STRIPPED = _Stripped()
+
+
+def strip(error: BaseException) -> None:
+    """The same, where an exception is caught; one that is none of ours stays as it is."""
+    if not isinstance(error, SessionError):
+        return
+
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            waiting += [each.__cause__, each.__context__]

@@ -80,12 +80,9 @@ class Lifetime:
         """15 minutes idle, 12 hours absolute (NIST SP 800-63B-4 §2.3.3)."""
         return cls(timedelta(minutes=15), timedelta(hours=12))
 
+    @cached_property
     def touch_window(self) -> float:
         """How stale `seen_at` may get before a read writes, in seconds."""
-        return self._touch_window
-
-    @cached_property
-    def _touch_window(self) -> float:
         if self.touch is not None:
             return self.touch.total_seconds()
         if self.idle is None:

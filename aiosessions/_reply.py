@@ -32,37 +32,30 @@ class Reply:
     Attributes:
         is_managed: a middleware saves and tells the client.
         is_started: the headers have left.
+        words: what has to be carried, whatever the status.
     """
 
-    __slots__ = ("_scheme", "_told", "_words", "is_managed", "is_started")
+    __slots__ = ("_scheme", "_told", "is_managed", "is_started", "words")
 
     def __init__(self, scheme: str = "https") -> None:
         self.is_managed = False
         self.is_started = False
         self._scheme = scheme
-        self._words: dict[Place, _Word] = {}
+        self.words: dict[Place, _Word] = {}
         self._told: set[Place] = set()
 
     def tell(self, place: Place, carried: Carried, token: str, max_age: int | None) -> None:
         """The client gets a token, for *max_age* seconds (None: as long as it likes)."""
-        self._words[place] = _Word(carried, token, max_age)
+        self.words[place] = _Word(carried, token, max_age)
 
     def clear(self, place: Place, carried: Carried, site_data: Sequence[str] = ()) -> None:
         """The client is to forget its token, if it has one, and what else *site_data* says."""
-        self._words[place] = _Word(carried, site_data=tuple(site_data))
-
-    def unsay(self, place: Place) -> None:
-        """Nothing, after all."""
-        self._words.pop(place, None)
-
-    def has_word(self) -> bool:
-        """Whether the response has to carry something, whatever its status."""
-        return bool(self._words)
+        self.words[place] = _Word(carried, site_data=tuple(site_data))
 
     def write_on(self, response: ResponseView, place: Place | None = None) -> None:
         """Put on a response what is to be said: of one place, or (None) of all."""
-        for each in list(self._words) if place is None else (place,):
-            word = self._words.pop(each, None)
+        for each in list(self.words) if place is None else (place,):
+            word = self.words.pop(each, None)
             if word is not None:
                 self._write(response, each, word)
 

@@ -56,7 +56,11 @@ class ASGIRequest:
 
     def header(self, name: str) -> list[str]:
         wanted = _wire(name)
-        return [value.decode("latin-1") for key, value in self._scope["headers"] if key == wanted]
+        found: list[str] = []
+        for key, value in self._scope["headers"]:
+            if key == wanted:
+                found.append(value.decode("latin-1"))  # before 3.12 a comprehension is a call
+        return found
 
 
 class RawHeaders:
@@ -69,7 +73,11 @@ class RawHeaders:
 
     def header(self, name: str) -> list[str]:
         wanted = _wire(name)
-        return [value.decode("latin-1") for key, value in self._lines if key.lower() == wanted]
+        found: list[str] = []
+        for key, value in self._lines:
+            if key.lower() == wanted:
+                found.append(value.decode("latin-1"))  # as above
+        return found
 
     def add(self, name: str, value: str) -> None:
         self._lines.append((_wire(name), value.encode("latin-1")))

@@ -3,13 +3,12 @@
 Adapters know this file and `Store`, and nothing else of the core.
 """
 
-from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any, Protocol
 
 import anyio
 
-from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError
+from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, strip
 from aiosessions._events import logger
 from aiosessions._place import Place
 from aiosessions._reply import Reply
@@ -55,42 +54,13 @@ class RequestSessions:
         scheme: of the request.
     """
 
-    __slots__ = ("_claims", "_found", "has_conflict", "reply")
+    __slots__ = ("claims", "found", "has_conflict", "reply")
 
     def __init__(self, scheme: str = "https") -> None:
         self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
-        self._found: dict[Place, Session[Any] | Turn] = {}
-        self._claims: dict[str, Place] = {}
-
-    def find(self, place: Place) -> Session[Any] | Turn | None:
-        """What this request has for a place; a Turn stands where a session is being loaded."""
-        return self._found.get(place)
-
-    def put(self, place: Place, entry: Session[Any] | Turn) -> None:
-        """From now on `find` gives *entry*."""
-        self._found[place] = entry
-
-    def forget(self, place: Place) -> None:
-        """A load failed: the next `get` tries again."""
-        del self._found[place]
-
-    def claim(self, where: str, place: Place) -> None:
-        """Reserve a cookie's or header's name for one place.
-
-        Raises:
-            ConfigError: another store uses it in this request.
-        """
-        if self._claims.setdefault(where, place) is not place:
-            raise ConfigError(f"two stores use the {where}: give one of them another name=")
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def _sessions(self) -> Iterator[tuple[Saver, Session[Any]]]:
-        for place, entry in list(self._found.items()):
-            if isinstance(entry, Session):
-                yield place.keeper, entry
+        self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
+        self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
 
     async def save(self, status: int) -> None:
         """Save before a response of this status: below 500 everything, else what was destroyed.
@@ -106,40 +76,47 @@ class RequestSessions:
             return
 
         can_tell = not self.reply.is_started
+        plans: list[tuple[Saver, Any]] = []
         try:
-            with STRIPPED:
-                plans = [(store, store.plan(session, can_tell=can_tell)) for store, session in self._sessions()]
-                for store, plan in plans:
+            for place, session in self.found.items():
+                if isinstance(session, Session):
+                    plan = place.keeper.plan(session, can_tell=can_tell)
                     if plan is not None:
-                        await store.carry_out(plan)
-        except BaseException:  # also what is no error of ours, and a cancellation
+                        plans.append((place.keeper, plan))
+            for store, plan in plans:
+                await store.carry_out(plan)
+        except BaseException as error:  # also what is no error of ours, and a cancellation
+            strip(error)
             await self.abandon()
             raise
 
     async def abandon(self) -> None:
         """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
-        for store, session in self._sessions():
+        for place, session in list(self.found.items()):
+            if isinstance(session, Turn):
+                continue
             session._abandon()
             if not session._is_ending:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
-                    await store.end(session)
+                    await place.keeper.end(session)
             except SessionError:  # the answer is an error already, and the others want their turn
                 logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:
         """Put the tokens and `Vary` on the response whose headers leave now."""
         reply = self.reply
-        if reply.has_word():
+        if reply.words:
             reply.write_on(response)
-        for place in self._found:
+        for place in self.found:
             place.transport.vary(response, place.name)
         reply.is_started = True
 
     def must_tell(self) -> bool:
         """Whether a response has to carry something, whatever its status."""
-        return self.reply.has_word() or any(session._is_ending for _, session in self._sessions())
+        sessions = (entry for entry in self.found.values() if isinstance(entry, Session))
+        return bool(self.reply.words) or any(session._is_ending for session in sessions)
 
 
 def error_status(error: SessionError) -> int:
@@ -160,7 +137,7 @@ def incoming(request: Any) -> tuple[RequestView, RequestSessions]:  # Any: whate
     """A view of a request, and the sessions it carries."""
     scope = getattr(request, "scope", None)
     if scope is not None:
-        return ASGIRequest(scope), sessions_of_request(scope)
+        return ASGIRequest(scope), scope.get(SCOPE_KEY) or sessions_of_request(scope)
 
     return incoming_other(request)
 

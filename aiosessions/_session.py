@@ -14,7 +14,7 @@ from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._state import NOTHING, State, Wishes, check_label, check_user_id
+from aiosessions._state import State, Wishes, check_label, check_user_id
 from aiosessions._tokens import Token
 from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried
@@ -331,7 +331,7 @@ class Session(Generic[T]):
     @property
     def _is_ending(self) -> bool:
         """Whether something was destroyed that has not ended yet."""
-        return any(each.is_due for each in self._ended)
+        return bool(self._ended) and any(each.is_due for each in self._ended)
 
     def _own_turn(self) -> Turn:
         """Two saves of one session go one by one."""
@@ -381,9 +381,9 @@ class Session(Generic[T]):
         self._standing = "dead"
         self._wishes = None
 
-    def _gave_up(self, data: bytes) -> None:
-        """An explicit save failed, and its caller knows: the same is not tried again behind its back."""
-        self._failed = data, (self._wishes or NOTHING).copy()
+    def _gave_up(self, failed: tuple[bytes, Wishes] | None) -> None:
+        """What an explicit save could not save; its caller knows, and the same is not tried again behind its back."""
+        self._failed = failed
 
     def _replaces(self, other: "Session[Any]") -> None:
         """Take the place of another session of this request; what that one was to end, and its death, pass on."""

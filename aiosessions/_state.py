@@ -125,22 +125,24 @@ class State(msgspec.Struct, frozen=True, gc=False):
     @staticmethod
     def of(record: Record, handle: str, *, now: float) -> "State | None":
         """The state that a record holds; None for one that this library did not write like this."""
-        if not (is_time(record.created_at) and is_time(record.seen_at) and 0 <= record.version < _VERSIONS):
-            return None
         meta = Meta.unpack(record.meta)
-        if meta is None:
+        if meta is None or not (
+            0.0 <= record.created_at < LAST and 0.0 <= record.seen_at < LAST and 0 <= record.version < _VERSIONS
+        ):
             return None
         return State(handle, record.value, record.owner, record.created_at, record.seen_at, record.version, meta, now)
 
     def record(self, lifetime: Lifetime) -> Record:
         """What a storer keeps of it; *lifetime* is the store's."""
         meta = self.meta
-        expires_at = meta.effective_lifetime(lifetime).deadline(self.seen_at, meta.ends_at)
+        expires_at = self.deadline(lifetime)
         return Record(self.value, meta.pack(), self.owner, self.created_at, self.seen_at, expires_at, self.version)
 
     def deadline(self, lifetime: Lifetime) -> float | None:
         """When it ends, unix seconds; *lifetime* is the store's; None: never."""
-        return self.meta.effective_lifetime(lifetime).deadline(self.seen_at, self.meta.ends_at)
+        meta = self.meta
+        own = lifetime if meta.lifetime is None else meta.effective_lifetime(lifetime)
+        return own.deadline(self.seen_at, meta.ends_at)
 
     def descends_from(self, version: int) -> bool:
         """Whether it is this version, or was written over it, directly or not."""

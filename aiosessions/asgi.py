@@ -133,7 +133,7 @@ class _Answer:
             return  # the answer has been given; frameworks may try to give theirs
         if not self._is_started and message["type"] in _HEADERS_LEAVE:
             self._is_started = True
-            if self._sessions:
+            if self._sessions.found:
                 await self._start(message)
                 return
             self._sessions.reply.is_started = True

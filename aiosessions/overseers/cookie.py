@@ -155,7 +155,7 @@ class CookieOverseer(Overseer[T]):
             return self._blank(place, carried, reply, ended=(Ending(state),))
 
         session = self._session_type(place, carried, reply, value, state)
-        is_old = touch and now - state.seen_at >= lifetime.touch_window()
+        is_old = touch and now - state.seen_at >= lifetime.touch_window
         if is_old or (self._seals.reseals and self._seals.is_stale(carried.token or "")):
             session.touch()
         self._report("loaded", place.name, state.handle, state.owner)
@@ -223,7 +223,7 @@ class CookieOverseer(Overseer[T]):
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002 -- a reference needs them
         return False
 
-    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:  # noqa: ARG002 -- a reference needs them
+    def _check_write(self, session: Session[T], wishes: Wishes, *, can_tell: bool) -> None:  # noqa: ARG002 -- any write is told
         if not can_tell:
             raise ResponseStartedError(
                 f"session {session.name!r} is kept by the client, and the headers have left: save it before, or give "

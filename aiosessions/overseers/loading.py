@@ -11,6 +11,7 @@ from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
+from aiosessions.storers.holding import Holder
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -53,7 +54,8 @@ class Loading(Generic[T]):
 
     Args:
         backend: of the store.
-        ready: opens its storer, if nobody has.
+        holder: knows whether its storer is open.
+        ready: opens it, if nobody has.
         codec: of the store.
         references: what the texts of clients mean.
         touches: extends what is read.
@@ -64,6 +66,7 @@ class Loading(Generic[T]):
     def __init__(
         self,
         backend: Backend,
+        holder: Holder,
         ready: Callable[[], Awaitable[None]],
         codec: CheckedCodec[T],
         references: References,
@@ -73,6 +76,8 @@ class Loading(Generic[T]):
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
         self._backend = backend
+        self._storer = backend.storer
+        self._holder = holder
         self._ready = ready
         self._codec = codec
         self._references = references
@@ -93,25 +98,27 @@ class Loading(Generic[T]):
 
         unproven = (Ending(None, carried.token or ""),)  # what the token refers to may live
         try:
-            await self._ready()
-            state, is_unreadable = await self._backend.read(place, token.handle)
+            if not self._holder.is_open:
+                await self._ready()
+            record = await self._storer.read(place.prefix + token.handle)
         except StorerError as error:
             self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
             if self._on_storer_error == "raise":
                 raise
             return Absent("unread", unproven)
 
+        state = None if record is None else State.of(record, token.handle, now=self._backend.now())
         if state is not None:
             return await self._opened(place, carried, token, state, touch=touch)
-        self._report("rejected", place.name, token.handle, reason="unreadable" if is_unreadable else "unknown")
-        return Absent(ended=unproven) if is_unreadable else _ABSENT
+        self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
+        return _ABSENT if record is None else Absent(ended=unproven)
 
     async def _opened(
         self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool
     ) -> Found[T] | Absent:
         """If the token's secret opens it, and it has not expired."""
         meta = state.meta
-        lifetime = self._backend.lifetime_of(state)
+        lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(state)
         digest = place.digest(token.secret)
         now = state.read_at
         if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
@@ -129,7 +136,7 @@ class Loading(Generic[T]):
             self._report.unreadable(place.name, token.handle, state.owner, error)
             return Absent(ended=(Ending(state),))
 
-        if touch and now - state.seen_at >= lifetime.touch_window():
+        if touch and now - state.seen_at >= lifetime.touch_window:
             seen = await self._touches.while_read(place, state)
             if seen is None:
                 return _ABSENT

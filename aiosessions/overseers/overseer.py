@@ -17,14 +17,15 @@ from aiosessions._errors import (
     NoSessionError,
     SessionError,
     StorerError,
+    strip,
 )
 from aiosessions._events import Event, Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
 from aiosessions._place import Place, Places
 from aiosessions._reply import Reply
-from aiosessions._request import response_view
-from aiosessions._request_sessions import incoming
+from aiosessions._request import RequestView, response_view
+from aiosessions._request_sessions import RequestSessions, incoming
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
@@ -148,34 +149,34 @@ class Overseer(Store[T], ABC):
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[Any]:
         """See `Store.get`."""
-        place = self._places.of(name)
+        place = self._places.own if name is None else self._places.of(name)
         view, sessions = incoming(request)
-        while (found := sessions.find(place)) is not None:
+        while (found := sessions.found.get(place)) is not None:
             if isinstance(found, Session):
                 return found
             await found.take()  # it is being loaded
             found.end()
 
-        loading = Turn()
+        loading = sessions.found[place] = Turn()
         loading.is_taken = True
-        sessions.put(place, loading)
         try:
-            carried = self._transport.read(view, place.name)
-            sessions.claim(carried.where, place)
-            with STRIPPED:
-                session = await self._load(place, carried, sessions.reply, touch=touch)
-        except BaseException:
-            if sessions.find(place) is loading:
-                sessions.forget(place)
+            carried = self._carried(place, view, sessions)
+            session = await self._load(place, carried, sessions.reply, touch=touch)
+        except BaseException as error:
+            strip(error)
+            if sessions.found[place] is loading:
+                del sessions.found[place]  # the next get tries again
             raise
         else:
-            current = sessions.find(place)
+            current = sessions.found[place]
             if isinstance(current, Session):
                 return current  # new() was called while this one loaded
-            sessions.put(place, session)
+            sessions.found[place] = session
             return session
         finally:
-            loading.end()
+            loading.is_taken = False
+            if loading.waiting is not None:
+                loading.end()
 
     @overload
     async def require(self: Store[Untyped], request: Request, name: str | None = None) -> Session[Any]: ...
@@ -201,15 +202,21 @@ class Overseer(Store[T], ABC):
         """See `Store.new`."""
         place = self._places.of(name)
         view, sessions = incoming(request)
-        carried = self._transport.read(view, place.name)
-        sessions.claim(carried.where, place)
-        before = sessions.find(place)
+        carried = self._carried(place, view, sessions)
+        before = sessions.found.get(place)
         unproven = (Ending(None, carried.token),) if carried.token else ()
         session = self._blank(place, carried, sessions.reply, ended=unproven)
         if isinstance(before, Session):
             session._replaces(before)
-        sessions.put(place, session)
+        sessions.found[place] = session
         return session
+
+    def _carried(self, place: Place, view: RequestView, sessions: RequestSessions) -> Carried:
+        """What came for a place; ConfigError if another store uses its cookie or header in this request."""
+        carried = self._transport.read(view, place.name)
+        if sessions.claims.setdefault(carried.where, place) is not place:
+            raise ConfigError(f"two stores use the {carried.where}: give one of them another name=")
+        return carried
 
     async def save(self, session: Session[T], response: Response | None = None) -> None:
         """See `Store.save`."""
@@ -229,17 +236,18 @@ class Overseer(Store[T], ABC):
             self._transport.vary(view, session.name)
 
     async def _save(self, session: Session[T], *, can_tell: bool) -> None:
-        if session._is_ending:  # whatever becomes of the rest
+        if session._ended:  # whatever becomes of the rest
             await self._end(session)
+        session._gave_up(None)  # whoever asks tries again
         plan = None
         try:
-            plan = self._planned(session, can_tell=can_tell)
+            plan = self.plan(session, can_tell=can_tell)
             if plan is not None:
                 await self._carry_out(plan)
         except SessionError:
-            session._gave_up(b"" if plan is None else plan.data)
+            session._gave_up((b"" if plan is None else plan.data, (session._wishes or NOTHING).copy()))
             raise
-        if session._is_ending:
+        if session._ended:
             await self._end(session)
 
     async def destroy(
@@ -268,15 +276,29 @@ class Overseer(Store[T], ABC):
     # what the sessions of a request ask (see Saver)
 
     def plan(self, session: Session[T], *, can_tell: bool) -> Plan[T] | None:
-        """See `Saver.plan`. What an explicit save could not save is left out: its caller knows."""
-        failed = session._failed
-        if failed is None:
-            return self._planned(session, can_tell=can_tell)
+        """See `Saver.plan`."""
+        state, wishes = session._state, session._wishes or NOTHING
+        if session._failed is not None:
+            return self._planned_again(session, session._failed, can_tell=can_tell)
+        if session._standing == "dead" and not wishes.is_login:
+            return self._dropped(session)
 
+        data = self._codec.encode(session.value)
+        is_changed = (data != state.value or self._codec.may_hide) and self._changes.differs(state, session.value, data)
+        if not is_changed and wishes is NOTHING and not self._is_due(session, can_tell=can_tell):
+            return Plan.of_ending(session) if session._ended else None  # nearly every request ends here
+        return self._planned(session, wishes, session.value, data, is_changed=is_changed, can_tell=can_tell)
+
+    def _planned_again(self, session: Session[T], failed: tuple[bytes, Wishes], *, can_tell: bool) -> Plan[T] | None:
+        """What an explicit save could not save is left out: its caller knows."""
+        session._gave_up(None)
+        plan = None
         try:
-            plan = self._planned(session, can_tell=can_tell)
+            plan = self.plan(session, can_tell=can_tell)
         except SessionError:
-            plan = None
+            if failed[0]:
+                raise
+        session._gave_up(failed)
         if plan is None or (plan.data == failed[0] and plan.wishes.asks_the_same(failed[1])):
             return Plan.of_ending(session)
         return plan
@@ -286,9 +308,11 @@ class Overseer(Store[T], ABC):
         session = plan.session
         turn = session._own_turn()
         is_late = turn.is_taken
-        await turn.take()
+        if is_late:
+            await turn.take()
+        turn.is_taken = True
         try:
-            if session._is_ending:
+            if session._ended:
                 await self._end(session)
             if is_late or session._state is not plan.state:  # somebody saved it meanwhile
                 late = self.plan(session, can_tell=plan.can_tell)
@@ -296,10 +320,12 @@ class Overseer(Store[T], ABC):
                     return
                 plan = late
             await self._carry_out(plan)
-            if session._is_ending:
+            if session._ended:
                 await self._end(session)
         finally:
-            turn.end()
+            turn.is_taken = False
+            if turn.waiting is not None:
+                turn.end()
 
     async def end(self, session: Session[T]) -> None:
         """See `Saver.end`."""
@@ -310,19 +336,15 @@ class Overseer(Store[T], ABC):
         finally:
             turn.end()
 
-    def _planned(self, session: Session[T], *, can_tell: bool) -> Plan[T] | None:
-        """The first phase of a save: encode and check, no I/O."""
-        state, wishes = session._state, session._wishes or NOTHING
-        if session._standing == "dead" and not wishes.is_login:
-            return self._dropped(session)
-
-        data = self._codec.encode(session.value)
-        is_changed = self._changes.differs(state, session.value, data)
-        is_new = not state.handle
+    def _planned(
+        self, session: Session[T], wishes: Wishes, value: T, data: bytes, *, is_changed: bool, can_tell: bool
+    ) -> Plan[T] | None:
+        """The first phase of a save: check, no I/O."""
+        is_new = not session._state.handle
         if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
-            self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
+            self._check_write(session, wishes, can_tell=can_tell)
             if is_changed:
-                self._codec.check(session.value, data)
+                self._codec.check(value, data)
             return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
         if wishes.is_touched and not is_new:
             return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
@@ -346,13 +368,7 @@ class Overseer(Store[T], ABC):
         data = self._codec.encode(value)
         wishes, can_tell = session._wishes or NOTHING, session._reply.is_managed and not session._reply.is_started
         is_changed = self._changes.differs(session._state, value, data)
-        if not is_changed and not wishes.is_write:
-            return
-
-        self._check_write(session, wishes, is_changed=is_changed, can_tell=can_tell)
-        if is_changed:
-            self._codec.check(value, data)
-        plan = self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
+        plan = self._planned(session, wishes, value, data, is_changed=is_changed, can_tell=can_tell)
         if plan is not None:
             await self._carry_out(plan)
         if session._standing == "dead":
@@ -373,7 +389,7 @@ class Overseer(Store[T], ABC):
         """Whether the token itself needs a write."""
 
     @abstractmethod
-    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:
+    def _check_write(self, session: Session[T], wishes: Wishes, *, can_tell: bool) -> None:
         """Raise what speaks against a write before anything is checked."""
 
     @abstractmethod

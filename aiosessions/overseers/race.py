@@ -150,10 +150,11 @@ class Race:
         """Raise whatever speaks against the write as far as this request knows; asks no backend."""
         self._compose(bid, over, bid.value_over(over))
 
-    def _check_size(self, place: Place, record: Record) -> None:
+    @staticmethod
+    def _check_size(place: Place, record: Record, limit: int) -> None:
         size = len(record.value) + len(record.meta)
-        if self._max_size is not None and size > self._max_size:
-            raise SessionTooLargeError(place.name, size=size, limit=self._max_size)
+        if size > limit:
+            raise SessionTooLargeError(place.name, size=size, limit=limit)
 
     async def _catch_up(self, bid: Bid, over: State, tried: "_Try") -> Won | None:
         """Somebody was faster: make it over the newest, and try again until it wins."""
@@ -229,13 +230,16 @@ class Race:
             presented=bid.presented,
         )
         record = state.record(self._backend.lifetime)
-        self._check_size(place, record)
-        if token is None and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
+        if self._max_size is not None:
+            self._check_size(place, record, self._max_size)
+        if token is None and bid.stale and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
             token = bid.stale
         sealed = "" if token is None else bid.seal(token, state)
-        grace = self._backend.lifetime_of(state).grace.total_seconds()
-        forgot = bool(bid.wishes.rotations) and over.meta.secrets.is_full(grace=grace, now=now)
-        return Won(state, made, digest, sealed, not over.handle, forgot), record
+        won = Won(state, made, digest, sealed, not over.handle)
+        if bid.wishes.rotations:
+            grace = self._backend.lifetime_of(state).grace.total_seconds()
+            won = won._replace(forgot=over.meta.secrets.is_full(grace=grace, now=now))
+        return won, record
 
     def _next_token(self, bid: Bid, over: State, now: float) -> Token | None:
         """A new one, or the same handle with a new secret, when one is due."""
@@ -243,7 +247,11 @@ class Race:
             return new_token()
         if not bid.wishes.rotations:
             lifetime = self._backend.lifetime_of(over)
-            if not bid.can_tell or not over.meta.secrets.is_due(bid.presented, lifetime, now=now):
+            if (
+                lifetime.rotate is None
+                or not bid.can_tell
+                or not over.meta.secrets.is_due(bid.presented, lifetime, now=now)
+            ):
                 return None
         return Token(over.handle, new_secret())
 

@@ -130,6 +130,7 @@ class StorageOverseer(Overseer[T]):
         self._endings = Endings(self._backend, self._references.known)
         self._loading = Loading(
             self._backend,
+            self._holder,
             self._ready,
             self._codec,
             self._references,
@@ -219,12 +220,13 @@ class StorageOverseer(Overseer[T]):
         if can_tell and session._stale is not None and self._references.reseals and secrets.is_newest(presented):
             return True
 
-        lifetime = session._state.meta.effective_lifetime(self.lifetime)
-        if len(secrets.opening) == 1 and lifetime.rotate is None:
+        meta = session._state.meta
+        lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
+        if lifetime.rotate is None and len(secrets.opening) <= 1:
             return False
         return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
 
-    def _check_write(self, session: Session[T], wishes: Wishes, *, is_changed: bool, can_tell: bool) -> None:  # noqa: ARG002
+    def _check_write(self, session: Session[T], wishes: Wishes, *, can_tell: bool) -> None:
         if session._standing == "unread":
             raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
         if (not session.handle or wishes.rotations) and not can_tell:
@@ -246,7 +248,8 @@ class StorageOverseer(Overseer[T]):
 
     async def _carry_out(self, plan: Plan[T]) -> None:
         session = plan.session
-        await self._ready()
+        if not self._holder.is_open:
+            await self._ready()
         if not plan.is_write:
             if plan.wishes.is_touched:
                 await self._touch(plan)

@@ -98,6 +98,8 @@ class CheckedCodec(Generic[T]):
         self._probe = probe
         self._misfit = explain or misfit
         self._name = name_of(value_type)
+        self.may_hide: bool = not self._shape.is_known or (self._shape.has_floats and is_json)
+        """Whether its bytes may be those of another value too: see `hides`."""
 
     @property
     def is_json(self) -> bool:
@@ -156,8 +158,7 @@ class CheckedCodec(Generic[T]):
         JSON writes NaN as it writes None; a pydantic model and a codec of the application's own may leave out or change
         what they like.
         """
-        shape = self._shape
-        return not shape.is_known or (shape.has_floats and self._is_json and b"null" in data)
+        return self.may_hide and (not self._shape.is_known or b"null" in data)
 
     def unchanged(self, base: bytes, value: T, data: bytes, *, spelling: int = 0) -> bool:
         """Whether *value*, encoded as *data*, says what the stored *base* says (CONTRACT V3).
