@@ -77,7 +77,7 @@ class Session(Generic[T]):
         self._ended = ended
         self._lives = 0  # how often it was destroyed: what was written for an earlier life ends too
         self._failed: tuple[bytes, Wishes] | None = None  # what an explicit save could not save
-        self._turn: Turn | None = None
+        self._turn = Turn()  # two saves of one session go one by one
 
     def __repr__(self) -> str:  # ends up in logs: no token, no value
         return f"<Session {self._place.name} handle={self._state.handle!r} is_new={self._is_new}>"
@@ -332,12 +332,6 @@ class Session(Generic[T]):
     def _is_ending(self) -> bool:
         """Whether something was destroyed that has not ended yet."""
         return bool(self._ended) and any(each.is_due for each in self._ended)
-
-    def _own_turn(self) -> Turn:
-        """Two saves of one session go one by one."""
-        if self._turn is None:
-            self._turn = Turn()
-        return self._turn
 
     def _settled(
         self, state: State, *, lives: int, wishes: Wishes | None = None, presented: bytes | None = None

@@ -135,7 +135,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
     def record(self, lifetime: Lifetime) -> Record:
         """What a storer keeps of it; *lifetime* is the store's."""
         meta = self.meta
-        expires_at = self.deadline(lifetime)
+        own = lifetime if meta.lifetime is None else meta.effective_lifetime(lifetime)
+        expires_at = own.deadline(self.seen_at, meta.ends_at)
         return Record(self.value, meta.pack(), self.owner, self.created_at, self.seen_at, expires_at, self.version)
 
     def deadline(self, lifetime: Lifetime) -> float | None:
@@ -311,16 +312,23 @@ def advance(
     created_at = now if is_new else state.created_at
     updated_at = now if is_changed or is_new else meta.updated_at
     following = Meta(
-        secrets, updated_at, ends_at, authenticated_at, csrf, label, flashes, own, spelling, _lineage(state, now)
+        secrets,
+        updated_at,
+        ends_at,
+        authenticated_at,
+        csrf,
+        label,
+        flashes,
+        own,
+        spelling,
+        b"" if now - state.seen_at >= _REMEMBERED_SECONDS or not state.version else _lineage(state),
     )
     owner = wishes.user[0] if wishes.user else state.owner
     return State(handle, value, owner, created_at, now, version, following, now)
 
 
-def _lineage(state: State, now: float) -> bytes:
-    """The versions that what is written over *state* descends from: nothing, unless others wrote a moment ago."""
-    if not state.version or now - state.seen_at >= _REMEMBERED_SECONDS:
-        return b""
+def _lineage(state: State) -> bytes:
+    """The versions that what is written over *state* descends from; nothing, unless others wrote a moment ago."""
     return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_REMEMBERED * _ANCESTOR.size :]
 
 

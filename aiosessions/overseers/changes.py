@@ -10,7 +10,7 @@ from aiosessions.overseers.race import Made
 from aiosessions.values.codecs import CheckedCodec
 from aiosessions.values.merge import Merger
 
-__all__ = ["Changes", "OnConflict", "Saved", "Updated"]
+__all__ = ["Changes", "OnConflict", "Updated", "saved"]
 
 T = TypeVar("T")
 OnConflict: TypeAlias = Literal["merge", "raise", "overwrite"]
@@ -42,7 +42,10 @@ class Changes(Generic[T]):
 
     def over(self, stored: State, data: bytes) -> Made:
         """*data* in the place of what is stored, with the fields of it that this version does not know."""
-        whole = self.merger.carry_unknown(stored.value, data, spelling=stored.meta.spelling)
+        known = stored.meta.spelling
+        if known and known == self.codec.spelling(stored.value):  # it has none
+            return Made(data, is_changed=True, spelling=self.codec.spelling(data))
+        whole = self.merger.carry_unknown(stored.value, data)
         return Made(whole, is_changed=True, spelling=self.codec.spelling(data) if whole is data else 0)
 
     def made_by(self, change: Callable[[T], T | None], data: bytes) -> T:
@@ -52,28 +55,19 @@ class Changes(Generic[T]):
         return value if result is None else result
 
 
-class Saved(Generic[T]):
+def saved(plan: Plan[T], changes: Changes[T], theirs: State) -> Made:
     """Our value, over what others wrote since: what only they changed stays theirs."""
+    loaded, ours = plan.state, plan.data
+    if not theirs.handle:
+        return Made(ours, is_changed=plan.is_changed, spelling=changes.codec.spelling(ours))
+    if not plan.is_changed:
+        return Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
+    if theirs.value == loaded.value or changes.on_conflict == "overwrite":
+        return changes.over(theirs, ours)
 
-    __slots__ = ("_changes", "_plan")
-
-    def __init__(self, plan: Plan[T], changes: Changes[T]) -> None:
-        self._plan = plan
-        self._changes = changes
-
-    def __call__(self, theirs: State) -> Made:
-        plan, changes = self._plan, self._changes
-        loaded, ours = plan.state, plan.data
-        if not theirs.handle:
-            return Made(ours, is_changed=plan.is_changed, spelling=changes.codec.spelling(ours))
-        if not plan.is_changed:
-            return Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
-        if theirs.value == loaded.value or changes.on_conflict == "overwrite":
-            return changes.over(theirs, ours)
-
-        ours = changes.over(loaded, ours).data
-        merged = changes.merger.merge(loaded.value, ours, theirs.value, on_conflict=changes.on_conflict)
-        return Made(merged.data, is_changed=True, fields=merged.conflicts, is_merged=True)
+    ours = changes.over(loaded, ours).data
+    merged = changes.merger.merge(loaded.value, ours, theirs.value, on_conflict=changes.on_conflict)
+    return Made(merged.data, is_changed=True, fields=merged.conflicts, is_merged=True)
 
 
 class Updated(Generic[T]):

@@ -23,7 +23,7 @@ from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import State, Wishes, advance
+from aiosessions._state import State, advance
 from aiosessions._tokens import new_handle
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
@@ -223,17 +223,15 @@ class CookieOverseer(Overseer[T]):
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002 -- a reference needs them
         return False
 
-    def _check_write(self, session: Session[T], wishes: Wishes, *, can_tell: bool) -> None:  # noqa: ARG002 -- any write is told
-        if not can_tell:
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        session = plan.session
+        if not plan.can_tell:
+            if not plan.is_write:  # a read that was late for the touch window is touched by the next request
+                return Plan.of_ending(session)
             raise ResponseStartedError(
                 f"session {session.name!r} is kept by the client, and the headers have left: save it before, or give "
                 "the response"
             )
-
-    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
-        session = plan.session
-        if not plan.can_tell:  # a read that was late for the touch window is touched by the next request
-            return Plan.of_ending(session)
         try:
             plan.sealed = self._made(plan)
         except UnsupportedError:
@@ -374,7 +372,7 @@ class CookieOverseer(Overseer[T]):
 
     async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
         """See `Store.update`. The client's copy is the only one, so *change* runs once, on what this request has."""
-        turn = session._own_turn()
+        turn = session._turn
         await turn.take()
         try:
             with STRIPPED:

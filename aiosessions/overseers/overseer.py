@@ -223,7 +223,7 @@ class Overseer(Store[T], ABC):
         reply = session._reply
         is_gone = reply.is_started if response is None else bool(getattr(response, "prepared", False))
         can_tell = not is_gone and (response is not None or reply.is_managed)
-        turn = session._own_turn()
+        turn = session._turn
         await turn.take()
         try:
             with STRIPPED:
@@ -306,7 +306,7 @@ class Overseer(Store[T], ABC):
     async def carry_out(self, plan: Plan[T]) -> None:
         """See `Saver.carry_out`. Two saves of one session take turns."""
         session = plan.session
-        turn = session._own_turn()
+        turn = session._turn
         is_late = turn.is_taken
         if is_late:
             await turn.take()
@@ -329,7 +329,7 @@ class Overseer(Store[T], ABC):
 
     async def end(self, session: Session[T]) -> None:
         """See `Saver.end`."""
-        turn = session._own_turn()
+        turn = session._turn
         await turn.take()
         try:
             await self._end(session)
@@ -342,7 +342,6 @@ class Overseer(Store[T], ABC):
         """The first phase of a save: check, no I/O."""
         is_new = not session._state.handle
         if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
-            self._check_write(session, wishes, can_tell=can_tell)
             if is_changed:
                 self._codec.check(value, data)
             return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
@@ -389,12 +388,8 @@ class Overseer(Store[T], ABC):
         """Whether the token itself needs a write."""
 
     @abstractmethod
-    def _check_write(self, session: Session[T], wishes: Wishes, *, can_tell: bool) -> None:
-        """Raise what speaks against a write before anything is checked."""
-
-    @abstractmethod
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
-        """Last checks; None: nothing is to be done after all."""
+        """Raise what speaks against it; None: nothing is to be done after all."""
 
     @abstractmethod
     async def _carry_out(self, plan: Plan[T]) -> None:

@@ -10,17 +10,18 @@ from weakref import WeakValueDictionary
 import anyio
 
 from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError, UnsupportedError
+from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._state import Meta, State, Wishes, advance
 from aiosessions._tokens import Token, new_secret, new_token, new_version
 from aiosessions.overseers.backend import Backend
 from aiosessions.storers.storer import Record
 
-__all__ = ["RACE_SECONDS", "Made", "Race", "Won"]
+__all__ = ["META_BYTES", "RACE_SECONDS", "Made", "Race", "Won"]
 
 RACE_SECONDS = 5.0
 """How long a write is tried again while others win."""
-_META_BYTES = 4096
+META_BYTES = 4096
 """More than a meta without flashes ever takes."""
 
 
@@ -101,14 +102,14 @@ class Race:
 
     Args:
         backend: of the store.
-        max_size: of value and meta, in bytes; None: no limit.
+        limit: of value and meta, in bytes; None: none.
     """
 
-    __slots__ = ("_backend", "_max_size", "_turns")
+    __slots__ = ("_backend", "_turns", "limit")
 
-    def __init__(self, backend: Backend, max_size: int | None) -> None:
+    def __init__(self, backend: Backend, limit: int | None) -> None:
         self._backend = backend
-        self._max_size = max_size
+        self.limit = limit
         self._turns: WeakValueDictionary[tuple[int, str], anyio.Lock] = WeakValueDictionary()
 
     async def write(self, bid: Bid, over: State) -> Won | None:
@@ -142,19 +143,9 @@ class Race:
                 return won
         raise StorerError(f"session {bid.place.name!r}: the backend says that three new random keys are taken")
 
-    def may_exceed(self, size: int) -> bool:
-        """Whether a value of so many bytes may be over the limit, with its meta."""
-        return self._max_size is not None and size + _META_BYTES > self._max_size
-
     def check(self, bid: Bid, over: State) -> None:
         """Raise whatever speaks against the write as far as this request knows; asks no backend."""
         self._compose(bid, over, bid.value_over(over))
-
-    @staticmethod
-    def _check_size(place: Place, record: Record, limit: int) -> None:
-        size = len(record.value) + len(record.meta)
-        if size > limit:
-            raise SessionTooLargeError(place.name, size=size, limit=limit)
 
     async def _catch_up(self, bid: Bid, over: State, tried: "_Try") -> Won | None:
         """Somebody was faster: make it over the newest, and try again until it wins."""
@@ -195,7 +186,7 @@ class Race:
             if not over.handle or bid.wishes.rotations:
                 raise
             won, record = self._compose(bid._replace(can_tell=False), over, made)
-        key = bid.place.key(won.state.handle)
+        key = bid.place.prefix + won.state.handle
         if won.is_created:
             is_done = await self._backend.storer.create(key, record)
             return (won if is_done else None), _Try(won, over)
@@ -214,7 +205,11 @@ class Race:
 
     def _compose(self, bid: Bid, over: State, made: Made) -> tuple[Won, Record]:
         now, place = self._backend.now(), bid.place
-        token = self._next_token(bid, over, now)
+        meta = over.meta
+        lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(over)
+        token = None
+        if bid.wishes.rotations or lifetime.rotate is not None or not over.handle:
+            token = self._next_token(bid, over, lifetime, now)
         digest = None if token is None else place.digest(token.secret)
         state = advance(
             over,
@@ -230,8 +225,9 @@ class Race:
             presented=bid.presented,
         )
         record = state.record(self._backend.lifetime)
-        if self._max_size is not None:
-            self._check_size(place, record, self._max_size)
+        size = len(record.value) + len(record.meta)
+        if self.limit is not None and size > self.limit:
+            raise SessionTooLargeError(place.name, size=size, limit=self.limit)
         if token is None and bid.stale and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
             token = bid.stale
         sealed = "" if token is None else bid.seal(token, state)
@@ -241,19 +237,14 @@ class Race:
             won = won._replace(forgot=over.meta.secrets.is_full(grace=grace, now=now))
         return won, record
 
-    def _next_token(self, bid: Bid, over: State, now: float) -> Token | None:
+    @staticmethod
+    def _next_token(bid: Bid, over: State, lifetime: Lifetime, now: float) -> Token | None:
         """A new one, or the same handle with a new secret, when one is due."""
         if not over.handle:
             return new_token()
-        if not bid.wishes.rotations:
-            lifetime = self._backend.lifetime_of(over)
-            if (
-                lifetime.rotate is None
-                or not bid.can_tell
-                or not over.meta.secrets.is_due(bid.presented, lifetime, now=now)
-            ):
-                return None
-        return Token(over.handle, new_secret())
+        if bid.wishes.rotations or (bid.can_tell and over.meta.secrets.is_due(bid.presented, lifetime, now=now)):
+            return Token(over.handle, new_secret())
+        return None
 
     def _applied(self, won: Won, newest: State) -> Won:
         """An earlier try stands, under the writes of others; its secret may have been ended by them."""

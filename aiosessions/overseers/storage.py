@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from aiosessions._ending import Ending
@@ -22,17 +23,17 @@ from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, State, Wishes
+from aiosessions._state import NOTHING, State
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import Token, is_handle
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.changes import Saved, Updated
+from aiosessions.overseers.changes import Updated, saved
 from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.endings import Endings
 from aiosessions.overseers.loading import Found, Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.plan import Plan, gone
-from aiosessions.overseers.race import Bid, Race, Won
+from aiosessions.overseers.race import META_BYTES, Bid, Race, Won
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
 from aiosessions.sealers.sealer import Sealer
@@ -226,24 +227,26 @@ class StorageOverseer(Overseer[T]):
             return False
         return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
 
-    def _check_write(self, session: Session[T], wishes: Wishes, *, can_tell: bool) -> None:
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        if not plan.is_write:
+            return plan
+
+        session, state, wishes = plan.session, plan.state, plan.wishes
         if session._standing == "unread":
             raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
-        if (not session.handle or wishes.rotations) and not can_tell:
+        if (not state.handle or wishes.rotations) and not plan.can_tell:
             raise ResponseStartedError(
                 f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
                 "response"
             )
-
-    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
-        flashes = plan.wishes.added or plan.state.meta.flashes
-        if plan.is_write and (flashes or self._race.may_exceed(len(plan.data))):
-            self._race.check(self._bid(plan), plan.state)  # before anything of this request is written
-        if plan.is_write and not plan.is_changed and not plan.wishes.is_write:  # a rotation is due
+        limit = self._race.limit
+        if limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit):
+            self._race.check(self._bid(plan), state)  # before anything of this request is written
+        if not plan.is_changed and not wishes.is_write:  # a rotation is due
             try:
-                self._race.check(self._bid(plan), plan.state)
+                self._race.check(self._bid(plan), state)
             except UnsupportedError:  # there are public keys only: this store reads
-                return Plan.of_ending(plan.session)
+                return Plan.of_ending(session)
         return plan
 
     async def _carry_out(self, plan: Plan[T]) -> None:
@@ -283,8 +286,8 @@ class StorageOverseer(Overseer[T]):
         return Bid(
             place,
             plan.wishes,
-            Saved(plan, self._changes),
-            lambda token, state: self._references.text(place, token, state),
+            partial(saved, plan, self._changes),
+            partial(self._references.text, place),
             session._presented,
             plan.can_tell,
             session._stale,
@@ -298,7 +301,6 @@ class StorageOverseer(Overseer[T]):
             kind = "created"
         elif won.digest is not None:
             kind = "regenerated"
-        lifetime = state.meta.effective_lifetime(self.lifetime)
         reason = "superseded secrets forgotten" if won.forgot else ""
         self._report(kind, place.name, state.handle, state.owner, reason=reason)
         made = won.made
@@ -313,7 +315,7 @@ class StorageOverseer(Overseer[T]):
         if won.is_created:
             session._ends_now()
         if won.sealed:
-            max_age = lifetime.max_age(state.seen_at, state.meta.ends_at)
+            max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at)
             session._reply.tell(place, session._carried, won.sealed, max_age)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
@@ -321,7 +323,7 @@ class StorageOverseer(Overseer[T]):
 
     async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
         """See `Store.update`."""
-        turn = session._own_turn()
+        turn = session._turn
         await turn.take()
         try:
             with STRIPPED:

@@ -82,8 +82,12 @@ class MemoryStorer:
         if stored.version != version:
             return False
 
-        self._unfile(key, stored)
-        self._put(key, record)
+        if stored.owner == record.owner and self._max_sessions is None:
+            self._records[key] = pack(record)
+            self._move(key, stored.expires_at, record.expires_at)
+        else:
+            self._unfile(key, stored)
+            self._put(key, record)
         return True
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
@@ -93,8 +97,7 @@ class MemoryStorer:
 
         touched = stored.touched(seen_at, expires_at)
         self._records[key] = pack(touched)
-        self._unshelve(key, stored.expires_at)
-        self._shelve(key, touched.expires_at)
+        self._move(key, stored.expires_at, touched.expires_at)
         if self._max_sessions is not None:
             self._queue(touched).move_to_end(key)
         return True
@@ -141,7 +144,7 @@ class MemoryStorer:
     def _live(self, key: str) -> Record | None:
         data = self._records.get(key)
         record = None if data is None else unpack(data)
-        if record is None or record.is_live(self._clock()):
+        if record is None or record.expires_at is None or self._clock() < record.expires_at:
             return record
 
         # Once seen expired it is gone: a clock that jumps back revives nothing.
@@ -184,6 +187,13 @@ class MemoryStorer:
             shelf = self._shelves[number] = {}
             self._first_shelf = min(self._first_shelf, number)
         shelf[key] = None
+
+    def _move(self, key: str, before: float | None, now: float | None) -> None:
+        if before is not None and now is not None and before // _SHELF == now // _SHELF:
+            return
+
+        self._unshelve(key, before)
+        self._shelve(key, now)
 
     def _unshelve(self, key: str, expires_at: float | None) -> None:
         if expires_at is None or expires_at == math.inf:
