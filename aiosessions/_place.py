@@ -16,7 +16,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
 class Keeper(Protocol[T_co]):
-    """What a session asks of the store that opened it; answered without I/O."""
+    """What a session, and whoever saves it, asks of the store that opened it."""
 
     @property
     def lifetime(self) -> Lifetime:
@@ -35,6 +35,18 @@ class Keeper(Protocol[T_co]):
         """Raise ConfigError for one that this store cannot keep."""
         ...
 
+    def plan(self, session: Any, *, can_tell: bool) -> Any:  # Any: a session, which knows this file; its Plan, or None
+        """What a save has to do, encoded and checked; None: nothing. Without *can_tell* there can be no new token."""
+        ...
+
+    async def carry_out(self, plan: Any) -> None:  # Any: what `plan` gave
+        """Do it."""
+        ...
+
+    async def end(self, session: Any) -> None:  # Any: as above
+        """End what was destroyed, and nothing else."""
+        ...
+
 
 class Place:
     """One name in one store. Compared by identity, and so a key of what a request has found.
@@ -48,8 +60,8 @@ class Place:
 
     __slots__ = ("__weakref__", "bound", "digest", "keeper", "name", "needs_https", "prefix", "transport")
 
-    def __init__(self, keeper: Any, name: str, namespace: str, transport: Transport) -> None:
-        self.keeper: Any = keeper  # Any: a store of any type; a session knows which
+    def __init__(self, keeper: Keeper[Any], name: str, namespace: str, transport: Transport) -> None:
+        self.keeper = keeper  # Any: a store of any type; a session knows which
         self.name = name
         self.transport = transport
         self.bound = f"{namespace}:{name}" if namespace else name
@@ -82,7 +94,7 @@ class Places:
 
     __slots__ = ("_keeper", "_namespace", "_others", "_transport", "own")
 
-    def __init__(self, keeper: Any, own: str, namespace: str, transport: Transport) -> None:  # Any: see Place
+    def __init__(self, keeper: Keeper[Any], own: str, namespace: str, transport: Transport) -> None:  # Any: see Place
         check_name(transport, own)
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")

@@ -8,7 +8,9 @@ from aiosessions._request import SECURE_SCHEMES, ResponseView
 from aiosessions.transports.cookies import warn_plain_http
 from aiosessions.transports.transport import Carried
 
-__all__ = ["Reply"]
+__all__ = ["Reply", "check_site_data"]
+
+_SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 
 
 class _Word(NamedTuple):
@@ -21,6 +23,12 @@ class _Word(NamedTuple):
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
         return f"_Word(is_token={self.token is not None})"
+
+
+def check_site_data(kinds: Sequence[str]) -> None:
+    """Raise ValueError for a word that `Clear-Site-Data` does not know."""
+    if not _SITE_DATA.issuperset(kinds):
+        raise ValueError(f"clear_site_data={kinds!r}: give some of {sorted(_SITE_DATA)}")
 
 
 class Reply:

@@ -4,22 +4,23 @@ Adapters know this file and `Store`, and nothing else of the core.
 """
 
 from functools import singledispatch
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
 from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, strip
 from aiosessions._events import logger
-from aiosessions._place import Place
+from aiosessions._place import Keeper, Place
 from aiosessions._reply import Reply
 from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
 from aiosessions._turn import Turn
+from aiosessions.transports.transport import Carried
 
 __all__ = [
     "SCOPE_KEY",
     "RequestSessions",
-    "Saver",
+    "claimed",
     "error_status",
     "incoming",
     "incoming_other",
@@ -27,22 +28,6 @@ __all__ = [
 ]
 
 SCOPE_KEY = "aiosessions"
-
-
-class Saver(Protocol):
-    """What saving a request's sessions asks of the store that opened each."""
-
-    def plan(self, session: Session[Any], *, can_tell: bool) -> Any:  # Any: the store's own Plan, or None
-        """What a save has to do, encoded and checked; None: nothing. Without *can_tell* there can be no new token."""
-        ...
-
-    async def carry_out(self, plan: Any) -> None:  # Any: what `plan` gave
-        """Do it."""
-        ...
-
-    async def end(self, session: Session[Any]) -> None:
-        """End what was destroyed, and nothing else."""
-        ...
 
 
 class RequestSessions:
@@ -76,7 +61,7 @@ class RequestSessions:
             return
 
         can_tell = not self.reply.is_started
-        plans: list[tuple[Saver, Any]] = []
+        plans: list[tuple[Keeper[Any], Any]] = []  # Any: stores of any types, and their plans
         try:
             for place, session in self.found.items():
                 if isinstance(session, Session):
@@ -117,6 +102,11 @@ class RequestSessions:
         """Whether a response has to carry something, whatever its status."""
         sessions = (entry for entry in self.found.values() if isinstance(entry, Session))
         return bool(self.reply.words) or any(session._is_ending for session in sessions)
+
+
+def claimed(carried: Carried) -> ConfigError:
+    """What two stores are told that use one cookie or header in one request."""
+    return ConfigError(f"two stores use the {carried.where}: give one of them another name=")
 
 
 def error_status(error: SessionError) -> int:

@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from aiosessions._errors import UnsavedSessionWarning
+from aiosessions._errors import SessionError, UnsavedSessionWarning
 from aiosessions._session import Session
 
 __all__ = ["watched"]
@@ -16,7 +16,7 @@ def watched(kind: type[Session[Any]]) -> type[Session[Any]]:  # Any: sessions of
         __slots__ = ()
 
         def __del__(self) -> None:
-            if self._place.keeper.is_unsaved(self):
+            if self._standing == "fine" and _is_unsaved(self):
                 warnings.warn(
                     f"{self!r} was changed and never saved: is SessionMiddleware there?",
                     UnsavedSessionWarning,
@@ -25,3 +25,11 @@ def watched(kind: type[Session[Any]]) -> type[Session[Any]]:  # Any: sessions of
                 )
 
     return Watched
+
+
+def _is_unsaved(session: Session[Any]) -> bool:  # Any: as above
+    """Whether something is lost when the session goes away."""
+    try:
+        return session._place.keeper.plan(session, can_tell=True) is not None
+    except SessionError:
+        return True

@@ -7,6 +7,7 @@ from aiosessions._events import Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._state import State
+from aiosessions.storers.holding import Holder
 from aiosessions.storers.storer import Storer
 
 __all__ = ["Backend"]
@@ -17,12 +18,14 @@ class Backend(NamedTuple):
 
     Args:
         storer: where records are.
+        holder: opens it, if nobody has.
         lifetime: the store's.
         now: unix seconds.
         report: where events go.
     """
 
     storer: Storer
+    holder: Holder
     lifetime: Lifetime
     now: Callable[[], float]
     report: Reporter

@@ -98,10 +98,10 @@ class Updated(Generic[T]):
         changes = self._changes
         value = changes.made_by(self._change, theirs.value)
         data = changes.codec.encode(value)
-        made = Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
+        made = Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling, is_merged=True)
         if changes.differs(theirs, value, data):
             changes.codec.check(value, data)
-            made = changes.over(theirs, data)
+            made = changes.over(theirs, data)._replace(is_merged=True)
         if self._pending is None:
             return made
 

@@ -105,12 +105,14 @@ class CookieOverseer(Overseer[T]):
             namespace=namespace,
             on_event=on_event,
             clock=clock,
+            must_end=revocations is not None,
         )
         assert self._sealed is not None
         self._seals = self._sealed
         self._replay_protection = replay_protection
         if revocations is not None:
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
+            self._holder.check = self._revocations.check
         elif replay_protection:
             raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
         self.check_lifetime(self.lifetime)
@@ -123,14 +125,6 @@ class CookieOverseer(Overseer[T]):
                 "write: leave it out"
             )
         super().check_lifetime(lifetime)
-
-    @property
-    def _must_end(self) -> bool:
-        return self._revocations is not None or super()._must_end
-
-    def _check_backend(self) -> None:
-        if self._revocations is not None:
-            self._revocations.check()  # what a backend is configured to forget is known once it is open
 
     # reading
 
@@ -183,7 +177,7 @@ class CookieOverseer(Overseer[T]):
         """Whether nothing ended this token before its time."""
         newest = state.meta.generation
         try:
-            await self._ready()
+            await self._holder.ready()
             if self._replay_protection:
                 newest = await revocations.generation(state.handle)
             allowed = await revocations.allows(state.handle, state.owner, state.meta.user_epoch)
@@ -215,7 +209,7 @@ class CookieOverseer(Overseer[T]):
             return True
 
         with STRIPPED:
-            await self._ready()
+            await self._holder.ready()
             return await self._revocations.allows(state.handle, state.owner, state.meta.user_epoch)
 
     # writing
@@ -293,7 +287,7 @@ class CookieOverseer(Overseer[T]):
 
         Whoever finds its own session ended by somebody else is dropped: only a login goes on, as a session of its own.
         """
-        await self._ready()
+        await self._holder.ready()
         session, wishes, until = plan.session, plan.wishes, sealed.state.meta.ends_at or 0.0
         if wishes.user is not None:
             owner = sealed.state.owner
@@ -343,7 +337,7 @@ class CookieOverseer(Overseer[T]):
 
         is_ours = True
         if self._revocations is not None:
-            await self._ready()
+            await self._holder.ready()
             until = state.meta.ends_at or 0.0
             is_ours = await self._revocations.deny(state.handle, state.owner, state.meta.user_epoch, until)
         self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
@@ -363,27 +357,15 @@ class CookieOverseer(Overseer[T]):
         if self._revocations is None:
             raise UnsupportedError("delete_user_sessions needs revocations=, a durable storer that remembers")
 
-        await self._ready()
+        await self._holder.ready()
         longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
         epoch = await self._revocations.raise_epoch(user_id, longest)
         if keep is not None and keep.user_id == user_id:
             keep._kept(replace(keep._state, meta=replace(keep._state.meta, user_epoch=epoch)))
         self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
 
-    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
-        """See `Store.update`. The client's copy is the only one, so *change* runs once, on what this request has."""
-        turn = session._turn
-        await turn.take()
-        try:
-            with STRIPPED:
-                if session._is_ending:
-                    await self._end(session)
-                await self._update_own(session, change)
-                if session._is_ending:
-                    await self._end(session)
-        finally:
-            turn.end()
-        return session.value
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        await self._update_own(session, change)
 
 
 class _Made(NamedTuple):

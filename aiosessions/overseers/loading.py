@@ -1,6 +1,5 @@
 """From a token to the session that a storer keeps, or to why there is none."""
 
-from collections.abc import Awaitable, Callable
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from aiosessions._ending import Ending, Standing
@@ -11,7 +10,6 @@ from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
-from aiosessions.storers.holding import Holder
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -54,9 +52,7 @@ class Loading(Generic[T]):
 
     Args:
         backend: of the store.
-        holder: knows whether its storer is open.
-        ready: opens it, if nobody has.
-        codec: of the store.
+        codec: likewise.
         references: what the texts of clients mean.
         touches: extends what is read.
         on_storer_error: see StorageOverseer.
@@ -66,19 +62,14 @@ class Loading(Generic[T]):
     def __init__(
         self,
         backend: Backend,
-        holder: Holder,
-        ready: Callable[[], Awaitable[None]],
         codec: CheckedCodec[T],
         references: References,
         touches: Touches,
-        *,
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
         self._backend = backend
         self._storer = backend.storer
-        self._holder = holder
-        self._ready = ready
         self._codec = codec
         self._references = references
         self._touches = touches
@@ -98,8 +89,8 @@ class Loading(Generic[T]):
 
         unproven = (Ending(None, carried.token or ""),)  # what the token refers to may live
         try:
-            if not self._holder.is_open:
-                await self._ready()
+            if not self._backend.holder.is_open:
+                await self._backend.holder.ready()
             record = await self._storer.read(place.prefix + token.handle)
         except StorerError as error:
             self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)

@@ -2,7 +2,8 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 
@@ -23,9 +24,9 @@ from aiosessions._events import Event, Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
 from aiosessions._place import Place, Places
-from aiosessions._reply import Reply
-from aiosessions._request import RequestView, response_view
-from aiosessions._request_sessions import RequestSessions, incoming
+from aiosessions._reply import Reply, check_site_data
+from aiosessions._request import response_view
+from aiosessions._request_sessions import claimed, incoming
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
@@ -48,7 +49,6 @@ T = TypeVar("T")
 V = TypeVar("V")
 _ENDING_SECONDS = 5.0
 """How long a cancelled task may take to end one session."""
-_SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 
 
 class Overseer(Store[T], ABC):
@@ -71,6 +71,7 @@ class Overseer(Store[T], ABC):
         on_event: Callable[[Event], None] | None,
         clock: Callable[[], float],
         on_conflict: OnConflict = "merge",
+        must_end: bool = False,
     ) -> None:
         self._transport: Transport = default_transport() if transport is None else transport
         if lifetime is not None and not isinstance(lifetime, Lifetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
@@ -85,7 +86,8 @@ class Overseer(Store[T], ABC):
         self._value_type = value_type
         self._report = Reporter(on_event)
         self._sealed = None if sealer is None else Sealed(sealer, now=self.now, report=self._report)
-        self._holder = Holder(backend, clean_every)
+        self._must_end = must_end or (self._sealed is not None and self._sealed.must_end)
+        self._holder = Holder(backend, clean_every, repr(self))
         kind = session_type(value_type)
         self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
         self._places = Places(self, name, namespace, self._transport)
@@ -99,20 +101,11 @@ class Overseer(Store[T], ABC):
     async def __aenter__(self) -> Self:
         """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
         await self._holder.open()
-        self._check_backend()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
         await self._holder.close()
-
-    async def _ready(self) -> None:
-        """A store that nobody opened opens itself, and says so once."""
-        if not self._holder.is_open and await self._holder.open_unasked(repr(self)):
-            self._check_backend()
-
-    def _check_backend(self) -> None:
-        """What can only be known of a backend that is open."""
 
     # what sessions ask (see Keeper)
 
@@ -120,20 +113,6 @@ class Overseer(Store[T], ABC):
         """See `Keeper.check_lifetime`."""
         if lifetime.absolute is None and self._must_end:
             raise ConfigError("lifetime: absolute=None never ends, and these tokens must: give absolute=timedelta(...)")
-
-    @property
-    def _must_end(self) -> bool:
-        """Whether its tokens have to end."""
-        return self._sealed is not None and self._sealed.must_end
-
-    def is_unsaved(self, session: Session[T]) -> bool:
-        """Whether something would be lost if the session went away now."""
-        if session._standing != "fine":
-            return False
-        try:
-            return self.plan(session, can_tell=True) is not None
-        except SessionError:
-            return True
 
     # what handlers use (see Store); Any: the overloads say of what
 
@@ -160,7 +139,9 @@ class Overseer(Store[T], ABC):
         loading = sessions.found[place] = Turn()
         loading.is_taken = True
         try:
-            carried = self._carried(place, view, sessions)
+            carried = self._transport.read(view, place.name)
+            if sessions.claims.setdefault(carried.where, place) is not place:
+                raise claimed(carried)  # noqa: TRY301  # a call less for every request
             session = await self._load(place, carried, sessions.reply, touch=touch)
         except BaseException as error:
             strip(error)
@@ -202,7 +183,9 @@ class Overseer(Store[T], ABC):
         """See `Store.new`."""
         place = self._places.of(name)
         view, sessions = incoming(request)
-        carried = self._carried(place, view, sessions)
+        carried = self._transport.read(view, place.name)
+        if sessions.claims.setdefault(carried.where, place) is not place:
+            raise claimed(carried)
         before = sessions.found.get(place)
         unproven = (Ending(None, carried.token),) if carried.token else ()
         session = self._blank(place, carried, sessions.reply, ended=unproven)
@@ -211,44 +194,48 @@ class Overseer(Store[T], ABC):
         sessions.found[place] = session
         return session
 
-    def _carried(self, place: Place, view: RequestView, sessions: RequestSessions) -> Carried:
-        """What came for a place; ConfigError if another store uses its cookie or header in this request."""
-        carried = self._transport.read(view, place.name)
-        if sessions.claims.setdefault(carried.where, place) is not place:
-            raise ConfigError(f"two stores use the {carried.where}: give one of them another name=")
-        return carried
-
     async def save(self, session: Session[T], response: Response | None = None) -> None:
         """See `Store.save`."""
         reply = session._reply
         is_gone = reply.is_started if response is None else bool(getattr(response, "prepared", False))
         can_tell = not is_gone and (response is not None or reply.is_managed)
-        turn = session._turn
-        await turn.take()
-        try:
-            with STRIPPED:
+        with STRIPPED:
+            async with self._alone(session):
                 await self._save(session, can_tell=can_tell)
-        finally:
-            turn.end()
         if response is not None:
             view = response_view(response.headers)
             reply.write_on(view, session._place)
             self._transport.vary(view, session.name)
 
     async def _save(self, session: Session[T], *, can_tell: bool) -> None:
-        if session._ended:  # whatever becomes of the rest
-            await self._end(session)
         session._gave_up(None)  # whoever asks tries again
-        plan = None
         try:
             plan = self.plan(session, can_tell=can_tell)
             if plan is not None:
                 await self._carry_out(plan)
         except SessionError:
-            session._gave_up((b"" if plan is None else plan.data, (session._wishes or NOTHING).copy()))
+            session._gave_up((self._encoded(session), (session._wishes or NOTHING).copy()))
             raise
-        if session._ended:
-            await self._end(session)
+
+    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
+        """See `Store.update`."""
+        with STRIPPED:
+            async with self._alone(session):
+                await self._update(session, change)
+        return session.value
+
+    @asynccontextmanager
+    async def _alone(self, session: Session[T]) -> AsyncGenerator[None]:
+        """In the session's turn. What was destroyed ends first, whatever becomes of the rest, or (meanwhile) last."""
+        await session._turn.take()
+        try:
+            if session._ended:
+                await self._end(session)
+            yield
+            if session._ended:
+                await self._end(session)
+        finally:
+            session._turn.end()
 
     async def destroy(
         self, session: Session[T], response: Response | None = None, *, clear_site_data: Sequence[str] = ()
@@ -265,46 +252,37 @@ class Overseer(Store[T], ABC):
             ValueError: a word that `Clear-Site-Data` does not know.
             StorerError: the backend failed: the session may not have ended.
         """
-        if not _SITE_DATA.issuperset(clear_site_data):
-            raise ValueError(f"clear_site_data={clear_site_data!r}: give some of {sorted(_SITE_DATA)}")
-
+        check_site_data(clear_site_data)
         session.destroy()
         if clear_site_data and session._standing == "fine":
             session._reply.clear(session._place, session._carried, clear_site_data)
         await self.save(session, response)
 
-    # what the sessions of a request ask (see Saver)
+    # what the sessions of a request ask (see Keeper)
 
     def plan(self, session: Session[T], *, can_tell: bool) -> Plan[T] | None:
-        """See `Saver.plan`."""
-        state, wishes = session._state, session._wishes or NOTHING
-        if session._failed is not None:
-            return self._planned_again(session, session._failed, can_tell=can_tell)
+        """See `Keeper.plan`."""
+        state, wishes, failed = session._state, session._wishes or NOTHING, session._failed
         if session._standing == "dead" and not wishes.is_login:
             return self._dropped(session)
 
-        data = self._codec.encode(session.value)
+        data = self._codec.encode(session.value) if failed is None else self._encoded(session)
+        if failed is not None and data == failed[0] and wishes.asks_the_same(failed[1]):
+            return Plan.of_ending(session)  # whoever asked for this save knows that it failed
         is_changed = (data != state.value or self._codec.may_hide) and self._changes.differs(state, session.value, data)
         if not is_changed and wishes is NOTHING and not self._is_due(session, can_tell=can_tell):
             return Plan.of_ending(session) if session._ended else None  # nearly every request ends here
         return self._planned(session, wishes, session.value, data, is_changed=is_changed, can_tell=can_tell)
 
-    def _planned_again(self, session: Session[T], failed: tuple[bytes, Wishes], *, can_tell: bool) -> Plan[T] | None:
-        """What an explicit save could not save is left out: its caller knows."""
-        session._gave_up(None)
-        plan = None
+    def _encoded(self, session: Session[T]) -> bytes:
+        """The value's bytes; none for one that has none."""
         try:
-            plan = self.plan(session, can_tell=can_tell)
-        except SessionError:
-            if failed[0]:
-                raise
-        session._gave_up(failed)
-        if plan is None or (plan.data == failed[0] and plan.wishes.asks_the_same(failed[1])):
-            return Plan.of_ending(session)
-        return plan
+            return self._codec.encode(session.value)
+        except EncodeError:
+            return b""
 
     async def carry_out(self, plan: Plan[T]) -> None:
-        """See `Saver.carry_out`. Two saves of one session take turns."""
+        """See `Keeper.carry_out`. Two saves of one session take turns."""
         session = plan.session
         turn = session._turn
         is_late = turn.is_taken
@@ -328,13 +306,9 @@ class Overseer(Store[T], ABC):
                 turn.end()
 
     async def end(self, session: Session[T]) -> None:
-        """See `Saver.end`."""
-        turn = session._turn
-        await turn.take()
-        try:
-            await self._end(session)
-        finally:
-            turn.end()
+        """See `Keeper.end`."""
+        async with self._alone(session):
+            pass
 
     def _planned(
         self, session: Session[T], wishes: Wishes, value: T, data: bytes, *, is_changed: bool, can_tell: bool
@@ -362,6 +336,8 @@ class Overseer(Store[T], ABC):
 
     async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""
+        if session._standing == "dead":
+            raise gone(session)
         before = self._codec.encode(session.value)
         value = self._changes.made_by(change, before)
         data = self._codec.encode(value)
@@ -370,7 +346,7 @@ class Overseer(Store[T], ABC):
         plan = self._planned(session, wishes, value, data, is_changed=is_changed, can_tell=can_tell)
         if plan is not None:
             await self._carry_out(plan)
-        if session._standing == "dead":
+        if not session.handle:
             raise gone(session)
         session.value = self._changes.merger.adopted(session.value, before, session._state.value)
 
@@ -396,15 +372,19 @@ class Overseer(Store[T], ABC):
         """The second phase of a save."""
 
     @abstractmethod
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        """Read, modify, write."""
+
+    @abstractmethod
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         """End what is due; StorerError says that it may not have ended."""
 
     async def _end(self, session: Session[T]) -> None:
         """End what is due, also while the task is cancelled; a backend that hangs must not hold it for ever."""
-        await self._ready()
         for ending in session._ended:
             if not ending.is_due:
                 continue
+            await self._holder.ready()
             with anyio.move_on_after(_ENDING_SECONDS, shield=True) as limit:
                 await self._end_one(session, ending)
             if limit.cancelled_caught:

@@ -33,7 +33,7 @@ class Made(NamedTuple):
         is_changed: whether that is another one.
         spelling: which codec wrote it; 0: not known.
         fields: those that a merge had to decide.
-        is_merged: whether it holds what others wrote.
+        is_merged: whether it is more than the session's own value.
     """
 
     data: bytes

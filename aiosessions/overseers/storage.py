@@ -33,7 +33,7 @@ from aiosessions.overseers.endings import Endings
 from aiosessions.overseers.loading import Found, Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.plan import Plan, gone
-from aiosessions.overseers.race import META_BYTES, Bid, Race, Won
+from aiosessions.overseers.race import META_BYTES, Bid, Race
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
 from aiosessions.sealers.sealer import Sealer
@@ -123,22 +123,13 @@ class StorageOverseer(Overseer[T]):
             clock=clock,
             on_conflict=on_conflict,
         )
-        self._backend = Backend(storer, self.lifetime, self.now, self._report)
+        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report)
         self._references = References(self._sealed, self._report)
         self._devices = Devices(self._backend, f"{namespace}:")
         self._race = Race(self._backend, max_size)
         self._touches = Touches(self._backend, self._race)
         self._endings = Endings(self._backend, self._references.known)
-        self._loading = Loading(
-            self._backend,
-            self._holder,
-            self._ready,
-            self._codec,
-            self._references,
-            self._touches,
-            on_storer_error=on_storer_error,
-            on_reuse=on_reuse,
-        )
+        self._loading = Loading(self._backend, self._codec, self._references, self._touches, on_storer_error, on_reuse)
         if sealer is not None:
             self._references.prove(self._places.own, self.now(), self.lifetime)
 
@@ -168,7 +159,7 @@ class StorageOverseer(Overseer[T]):
             return False
 
         with STRIPPED:
-            await self._ready()
+            await self._holder.ready()
             newest = await self._race.newest(session._place, session._state)
         if newest is None:
             return False
@@ -199,7 +190,7 @@ class StorageOverseer(Overseer[T]):
         """
         place = self._places.of(name)
         with STRIPPED:
-            await self._ready()
+            await self._holder.ready()
             state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
         if state is not None and state.owner == user_id:
             deadline = state.deadline(self.lifetime)
@@ -252,7 +243,7 @@ class StorageOverseer(Overseer[T]):
     async def _carry_out(self, plan: Plan[T]) -> None:
         session = plan.session
         if not self._holder.is_open:
-            await self._ready()
+            await self._holder.ready()
         if not plan.is_write:
             if plan.wishes.is_touched:
                 await self._touch(plan)
@@ -261,17 +252,8 @@ class StorageOverseer(Overseer[T]):
             self._drop(session, "superseded")
             return
 
-        try:
-            won = await self._race.write(self._bid(plan), plan.state)
-        except ConflictError:
-            if not plan.is_changed and not plan.wishes.is_claim:
-                return  # who only took flashes wants nothing of anybody
-            self._report("conflict", session.name, session.handle, session.user_id)
-            raise
-        if won is None:
-            self._drop(session, "gone")
-            return
-        self._confirm(plan, won)
+        is_claim = plan.is_changed or plan.wishes.is_claim
+        await self._put(session, self._bid(plan), plan.state, plan.data, lives=plan.lives, is_claim=is_claim)
 
     async def _touch(self, plan: Plan[T]) -> None:
         session = plan.session
@@ -293,76 +275,64 @@ class StorageOverseer(Overseer[T]):
             session._stale,
         )
 
-    def _confirm(self, plan: Plan[T], won: Won) -> None:
-        """The write stands: from here on changes are counted anew."""
-        session, place, state = plan.session, plan.session._place, won.state
-        kind: Literal["created", "regenerated", "saved"] = "saved"
-        if won.is_created:
-            kind = "created"
-        elif won.digest is not None:
-            kind = "regenerated"
-        reason = "superseded secrets forgotten" if won.forgot else ""
-        self._report(kind, place.name, state.handle, state.owner, reason=reason)
-        made = won.made
+    async def _put(
+        self, session: Session[T], bid: Bid, over: State, base: bytes, *, lives: int, is_claim: bool = True
+    ) -> bool:
+        """Write over *over* or what won, and take what stands then into the session; False: it was gone.
+
+        *base* is the session's value as the bid knows it, *lives* how often it had been destroyed then. Where there is
+        no *is_claim* a lost race is no error: who only took flashes wants nothing of anybody.
+        """
+        try:
+            won = await self._race.write(bid, over)
+        except ConflictError:
+            if not is_claim:
+                return True
+            self._report("conflict", session.name, session.handle, session.user_id)
+            raise
+        if won is None:
+            self._drop(session, "gone")
+            return False
+
+        state, made = won.state, won.made
+        if made is None or made.is_changed or not bid.is_update:
+            kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
+            reason = "superseded secrets forgotten" if won.forgot else ""
+            self._report("created" if won.is_created else kind, session.name, state.handle, state.owner, reason=reason)
         if made is not None and made.fields:
-            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
+            self._report("merged", session.name, state.handle, state.owner, fields=made.fields)
 
         presented = (won.digest or session._presented) if won.sealed else None
-        if not session._settled(state, lives=plan.lives, wishes=plan.wishes, presented=presented):
-            return  # destroyed meanwhile: it ends next
+        if not session._settled(state, lives=lives, wishes=bid.wishes, presented=presented):
+            return True  # destroyed meanwhile: it ends next
         if made is None or made.is_merged:  # others' changes came in
-            session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
+            session.value = self._changes.merger.adopted(session.value, base, state.value)
         if won.is_created:
             session._ends_now()
         if won.sealed:
             max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at)
-            session._reply.tell(place, session._carried, won.sealed, max_age)
+            session._reply.tell(session._place, session._carried, won.sealed, max_age)
+        return True
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._endings.end(session._place, ending)
 
-    async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
-        """See `Store.update`."""
-        turn = session._turn
-        await turn.take()
-        try:
-            with STRIPPED:
-                await self._ready()
-                if session.handle:
-                    await self._update(session, change)
-                elif session._standing == "dead":
-                    raise gone(session)
-                else:
-                    await self._update_own(session, change)
-                if session._is_ending:
-                    await self._end(session)
-        finally:
-            turn.end()
-        return session.value
-
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        state, lives, place = session._state, session._lives, session._place
+        if not session.handle:
+            await self._update_own(session, change)
+            return
+
+        await self._holder.ready()
+        lives, place = session._lives, session._place
         updated = Updated(session, change, self._changes)
-        newest = await self._race.newest(place, state)
+        newest = await self._race.newest(place, session._state)
         if newest is None:
             self._drop(session, "gone")
             raise gone(session)
 
         bid = Bid(place, NOTHING, updated, _never_sealed, b"", can_tell=False, is_update=True)
-        try:
-            won = await self._race.write(bid, newest)
-        except ConflictError:
-            self._report("conflict", session.name, session.handle, session.user_id)
-            raise
-        if won is None:
-            self._drop(session, "gone")
+        if not await self._put(session, bid, newest, updated.base, lives=lives):
             raise gone(session)
-        if won.made is None or won.made.is_changed:
-            self._report("saved", place.name, won.state.handle, won.state.owner)
-        if won.made is not None and won.made.fields:
-            self._report("merged", place.name, won.state.handle, won.state.owner, fields=won.made.fields)
-        if session._settled(won.state, lives=lives):
-            session.value = self._changes.merger.adopted(session.value, updated.base, won.state.value)
 
     # the user's sessions
 
@@ -374,7 +344,7 @@ class StorageOverseer(Overseer[T]):
             StorerError: the backend failed.
         """
         with STRIPPED:
-            await self._ready()
+            await self._holder.ready()
             return await self._devices.list(user_id)
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> int:
@@ -393,7 +363,7 @@ class StorageOverseer(Overseer[T]):
         """
         kept = None if keep is None or not keep.handle else keep._place.key(keep.handle)
         with STRIPPED:
-            await self._ready()
+            await self._holder.ready()
             count = await self._devices.end_all(user_id, keep=kept)
         self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
         return count
@@ -414,7 +384,7 @@ class StorageOverseer(Overseer[T]):
 
         place = self._places.of(name)
         with STRIPPED:
-            await self._ready()
+            await self._holder.ready()
             is_ended = await self._devices.end(place, handle, user_id)
         if is_ended:
             self._report("destroyed", place.name, handle, user_id)

@@ -1,6 +1,7 @@
 """The count of who holds a storer open: the first opens it and starts its cleaner, the last closes it."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -111,22 +112,31 @@ class Holder:
     Args:
         storer: None: there is nothing to open.
         clean_every: how often it is cleaned; None: never.
+        who: holds it, for the log.
 
     Attributes:
         is_open: whether it may be used.
+        check: called once it is open; raises what can only be known then.
     """
 
-    __slots__ = ("_clean_every", "_storer", "is_open")
+    __slots__ = ("_clean_every", "_storer", "_who", "check", "is_open")
 
-    def __init__(self, storer: Storer | None, clean_every: timedelta | None) -> None:
+    def __init__(self, storer: Storer | None, clean_every: timedelta | None, who: str) -> None:
         self._storer = storer
         self._clean_every = clean_every
+        self._who = who
         self.is_open = storer is None
+        self.check: Callable[[], object] = bool
 
     async def open(self) -> None:
         """Hold it."""
         if self._storer is not None:
             await hold(self._storer, clean_every=self._clean_every)
+            try:
+                self.check()
+            except BaseException:
+                await release(self._storer)
+                raise
         self.is_open = True
 
     async def close(self) -> None:
@@ -135,15 +145,18 @@ class Holder:
             self.is_open = False
             await release(self._storer)
 
-    async def open_unasked(self, who: str) -> bool:
+    async def ready(self) -> None:
         """Open what nobody has opened, and say so once; the storer is not held, and so not swept."""
+        if self.is_open:
+            return
+
         if self._storer is not None and not is_held(self._storer):
             if isinstance(self._storer, Openable):
                 await self._storer.open()
             _log.warning(
                 "%s was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or "
                 "use `async with store`",
-                who,
+                self._who,
             )
+        self.check()
         self.is_open = True
-        return True
