@@ -19,7 +19,7 @@ def state_of(claims: Claims, *, now: float, lifetime: Lifetime, must_end: bool) 
         must_end: what ends is remembered until its token does, and so every token has to; it may be foreign, or of a
             time without revocations.
     """
-    meta = None if claims.is_reference else _meta_of(claims)
+    meta = None if claims.is_reference or not claims.session_id else _meta_of(claims)
     if meta is None:
         return None
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -293,12 +294,14 @@ class CookieOverseer(Overseer[T]):
             owner = sealed.state.owner
             epoch = 0 if owner is None else await revocations.epoch(owner, until)
             sealed = self._made(plan, user_epoch=epoch)
+        advance = partial(revocations.advance, sealed.state.handle, sealed.state.meta.generation - 1, until)
+        is_fresh = not plan.state.handle or wishes.rotations > 0
+        if self._replay_protection and is_fresh:
+            await advance()  # what may fail comes before the older token is dead
         if not await self._may_follow(plan, revocations) and not wishes.is_login:
             self._drop(session, "gone")
             return None
-        if not self._replay_protection:
-            return sealed
-        if await revocations.advance(sealed.state.handle, sealed.state.meta.generation - 1, until):
+        if not self._replay_protection or is_fresh or await advance():
             return sealed
         if not plan.is_changed and not wishes.is_claim:
             return None

@@ -130,6 +130,10 @@ class Race:
             won, tried = await self._try(bid, over)
             if won is not None:
                 return won
+            # looked for at once: later so many may have followed that nobody could tell
+            won = await self._applied_before(bid.place, tried)
+            if won is not None:
+                return won
             async with self._turn(bid.place.key(over.handle)):
                 won = await self._catch_up(bid, over, tried)
             if won is not None or not bid.wishes.is_login:
@@ -167,6 +171,13 @@ class Race:
             won, tried = await self._try(bid, newest)
             if won is not None:
                 return won
+
+    async def _applied_before(self, place: Place, tried: "_Try") -> Won | None:
+        """A write that did not win, or so it seemed: its answer may have got lost."""
+        newest = await self.newest(place, tried.base)
+        if newest is None or not newest.descends_from(tried.won.state.version):
+            return None
+        return self._applied(tried.won, newest)
 
     async def newest(self, place: Place, loaded: State) -> State | None:
         """What is stored now; None if our token means nothing any more."""
