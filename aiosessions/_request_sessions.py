@@ -55,13 +55,14 @@ class RequestSessions:
         scheme: of the request.
     """
 
-    __slots__ = ("_claims", "_found", "has_conflict", "reply")
+    __slots__ = ("_claims", "_found", "_unended", "has_conflict", "reply")
 
     def __init__(self, scheme: str = "https") -> None:
         self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
         self._found: dict[Place, Session[Any] | Turn] = {}
         self._claims: dict[str, Place] = {}
+        self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
 
     def find(self, place: Place) -> Session[Any] | Turn | None:
         """What this request has for a place; a Turn stands where a session is being loaded."""
@@ -118,14 +119,24 @@ class RequestSessions:
 
     async def abandon(self) -> None:
         """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
-        for store, session in self._sessions():
+        for _, session in self._sessions():
             session._abandon()
-            if not session._is_ending:
+        await self.end()
+
+    async def end(self) -> None:
+        """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
+
+        For when the application is through, however it came to be: what it destroyed after the headers, or before its
+        client hung up, ends without a save.
+        """
+        for store, session in self._sessions():
+            if not session._is_ending or session._place in self._unended:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
                     await store.end(session)
-            except SessionError:  # the answer is an error already, and the others want their turn
+            except SessionError:  # there is nobody to tell any more, and the others want their turn
+                self._unended += (session._place,)
                 logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:
