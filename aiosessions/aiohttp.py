@@ -3,7 +3,6 @@
 Without `setup` by hand: `await store.save(session, response)`.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -119,10 +118,7 @@ async def _save(
     sessions.reply.is_managed = True
     try:
         return await _answer(saving, request, handler)
-    except asyncio.CancelledError:  # the client hung up, maybe while something was ending
-        await sessions.abandon()
-        raise
-    finally:
+    finally:  # cancelled too, maybe while something was ending
         await sessions.end()
 
 
