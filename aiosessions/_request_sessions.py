@@ -129,14 +129,14 @@ class RequestSessions:
         For when the application is through, however it came to be: what it destroyed after the headers, or before its
         client hung up, ends without a save.
         """
-        for store, session in self._sessions():
-            if not session._is_ending or session._place in self._unended:
+        for place, session in list(self._found.items()):
+            if not isinstance(session, Session) or not session._is_ending or place in self._unended:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
-                    await store.end(session)
+                    await place.keeper.end(session)
             except SessionError:  # there is nobody to tell any more, and the others want their turn
-                self._unended += (session._place,)
+                self._unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:

@@ -29,10 +29,10 @@ def setup(
     """Save sessions before each answer of *app* and its sub-applications, and open and close *stores* with it.
 
     aiohttp has no exception handlers. A middleware of *app*, or of a sub-application, sees what an explicit save raised
-    and may answer it. What the save before the headers raises is none that they could see, since they have returned: it
-    leaves as `web.HTTPConflict` (a ConflictError; also one that nobody has caught) or `web.HTTPInternalServerError`,
-    whose `__cause__` it is, for middlewares of applications further out. For a response that a handler prepares itself,
-    it is raised by `prepare()`. When a request is cancelled, what it destroyed ends all the same.
+    and may answer it; when the save before the headers fails it has returned already. That error leaves as
+    `web.HTTPConflict` (a ConflictError, also one that nobody has caught) or `web.HTTPInternalServerError`, whose
+    `__cause__` it is, so that applications further out may answer. For a response that a handler prepares itself,
+    `prepare()` raises it. When a request is cancelled, what it destroyed ends all the same, and nothing is written.
 
     Args:
         app: an application that does not run yet.

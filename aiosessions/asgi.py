@@ -94,19 +94,17 @@ class SessionMiddleware:
             return
 
         sessions.reply.is_managed = True
+        answer = _Answer(sessions, scope, receive, send, self._on_save_error)
         try:
-            await self._answer(scope, receive, _Answer(sessions, scope, receive, send, self._on_save_error))
+            try:
+                await self._run(scope, receive, answer)
+            except Exception as error:
+                if not await answer.covers(error):
+                    raise
             await sessions.end()
         except BaseException:  # cancelled, most of all: from outside, and maybe while something was ending
             await sessions.abandon()
             raise
-
-    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        try:
-            await self._run(scope, receive, answer)
-        except Exception as error:
-            if not await answer.covers(error):
-                raise
 
     async def _load_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         for store in self._refresh:
