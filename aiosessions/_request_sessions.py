@@ -39,13 +39,14 @@ class RequestSessions:
         scheme: of the request.
     """
 
-    __slots__ = ("claims", "found", "has_conflict", "reply")
+    __slots__ = ("_unended", "claims", "found", "has_conflict", "reply")
 
     def __init__(self, scheme: str = "https") -> None:
         self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
         self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
         self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
+        self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
 
     async def save(self, status: int) -> None:
         """Save before a response of this status: below 500 everything, else what was destroyed.
@@ -77,16 +78,25 @@ class RequestSessions:
 
     async def abandon(self) -> None:
         """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
+        for session in list(self.found.values()):
+            if isinstance(session, Session):
+                session._abandon()
+        await self.end()
+
+    async def end(self) -> None:
+        """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
+
+        For when the application is through, however it came to be: what it destroyed after the headers, or before its
+        client hung up, ends without a save.
+        """
         for place, session in list(self.found.items()):
-            if isinstance(session, Turn):
-                continue
-            session._abandon()
-            if not session._is_ending:
+            if not isinstance(session, Session) or not session._is_ending or place in self._unended:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
                     await place.keeper.end(session)
-            except SessionError:  # the answer is an error already, and the others want their turn
+            except SessionError:  # there is nobody to tell any more, and the others want their turn
+                self._unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:

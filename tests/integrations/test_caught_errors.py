@@ -265,16 +265,61 @@ async def test_who_catches_nothing_gets_a_clean_answer(stage: Stage, browser: Br
     assert (await browser.get("/read")).text.startswith(stored)
 
 
-@pytest.mark.parametrize("framework", ["quart"], indirect=True)
+# where the framework lets an answer be made after the handler's
+
+WITH_HANDLERS = ["starlette", "fastapi", "litestar", "quart"]
+
+
+@pytest.mark.parametrize("framework", WITH_HANDLERS, indirect=True)
 @pytest.mark.parametrize(
-    ("page", "kind"), [("lose_at_the_end", ConflictError), ("fill_at_the_end", SessionTooLargeError)]
+    ("page", "kind"),
+    [
+        ("lose_at_the_end", ConflictError),
+        ("lose_at_the_end", SessionError),
+        ("fill_at_the_end", SessionTooLargeError),
+        ("fill_at_the_end", SessionError),
+    ],
 )
 async def test_the_applications_handler_sees_what_the_headers_save_raised(
-    stage: Stage, page: str, kind: type[SessionError]
+    stage: Stage, page: str, kind: type[SessionError], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R11, R10: where the framework lets an answer be made after the handler's."""
-    stage.house.answers = {kind: Reply("handled", 422)}
+    """R11, R10: its answer carries the tokens of what was written; it was seen, so nothing is logged."""
+    stage.house.answers = {kind: Reply("handled", 422, headers={"x-handled": "yes"})}
     async with stage.open() as browser:
         await start_race(stage, browser)
         response = await browser.get(f"/{page}")
         assert (response.status, response.text, stage.told(response)) == (422, "handled", [])
+        assert len(stage.told(response, "theme")) == page.startswith("lose")
+        assert response.headers.lines("cache-control") == (["no-store"] if page.startswith("lose") else [])
+        assert "Cookie" in response.headers["vary"]
+        stored = "2 4.0 [] dark" if page.startswith("lose") else "1 2.0 [] light"
+        assert (await browser.get("/read")).text == stored
+    assert "was not saved" not in caplog.text
+
+
+@pytest.mark.parametrize("framework", WITH_HANDLERS, indirect=True)
+async def test_a_handler_of_another_error_is_not_asked(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """R10, R11: the answer is ours, and so is what the log says."""
+    stage.house.answers = {StorerError: Reply("not this one", 422)}
+    async with stage.open() as browser:
+        await start_race(stage, browser)
+        assert (await browser.get("/lose_at_the_end")).status == 409
+        assert (await browser.get("/fill_at_the_end")).status == 500
+    assert caplog.text.count("a session was not saved") == 1
+    assert "own answer" not in caplog.text
+
+
+@pytest.mark.parametrize("framework", WITH_HANDLERS, indirect=True)
+async def test_a_handler_that_fails_too_leaves_a_clean_answer(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """R11: never a dropped connection; and both errors are in the log."""
+    stage.house.answers = {SessionTooLargeError: Reply("never seen")}
+    stage.house.answer = failing  # type: ignore[method-assign]  # the mistake
+    async with stage.open() as browser:
+        response = await browser.get("/fill_at_the_end")
+    assert (response.status, response.text) == (500, "Internal Server Error")
+    assert "the handler of SessionTooLargeError failed" in caplog.text
+    assert "a session was not saved" in caplog.text
+
+
+def failing(error: Exception) -> Reply:
+    raise RuntimeError(f"the handler of {type(error).__name__} failed")
