@@ -90,12 +90,12 @@ class RequestSessions:
         client hung up, ends without a save.
         """
         for place, session in list(self.found.items()):
-            if not isinstance(session, Session) or not session._is_ending or place in self._unended:
+            if not isinstance(session, Session) or not session._ended or place in self._unended:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
                     await place.keeper.end(session)
-            except SessionError:  # there is nobody to tell any more, and the others want their turn
+            except Exception:  # noqa: BLE001  # logged: there is nobody to tell any more, and the others want their turn
                 self._unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
 

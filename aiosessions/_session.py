@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from aiosessions._csrf import is_masked, masked, new_csrf_key
-from aiosessions._ending import Ending, Standing
 from aiosessions._errors import NotAuthenticatedError, ReauthenticationError
 from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._state import State, Wishes, check_label, check_user_id
+from aiosessions._state import Ending, Standing, State, Wishes, check_label, check_user_id
 from aiosessions._tokens import Token
 from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried

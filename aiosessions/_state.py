@@ -1,8 +1,8 @@
-"""What a session is (State), what its handler asked for (Wishes), and what it becomes (`advance`)."""
+"""What a session is (State), what its handler asked for (Wishes), what it becomes (`advance`), and what ends."""
 
 import struct
 from copy import copy
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -12,15 +12,31 @@ from aiosessions._lifetime import Lifetime, unpack_lifetime
 from aiosessions._secrets import LAST, Count, Secret, Secrets, Time
 from aiosessions.storers.storer import Record
 
-__all__ = ["BLANK", "NOTHING", "Meta", "State", "Wishes", "advance", "check_label", "check_user_id", "is_time"]
+__all__ = [
+    "BLANK",
+    "NOTHING",
+    "Ending",
+    "Meta",
+    "Standing",
+    "State",
+    "Wishes",
+    "advance",
+    "check_label",
+    "check_user_id",
+    "is_time",
+]
 
-T = TypeVar("T")
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
 _REMEMBERED = 64
 _REMEMBERED_SECONDS = 30.0
 """Longer than a storer's time-out and a driver's own retries together."""
+
+
+Standing: TypeAlias = Literal["fine", "dead", "unread"]
+"""dead: its token was superseded or it ended elsewhere: neither stored nor sent, but for a login. unread: the storer
+failed, so that nothing of it is overwritten."""
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -221,6 +237,27 @@ class Wishes:
 NOTHING = Wishes()
 
 
+class Ending(NamedTuple):
+    """A stored session that is to end.
+
+    Args:
+        state: as it was loaded; None: a *token* that is still to be proven refers to it.
+        token: as it came; "" where the state is known.
+        is_due: now, else when what takes its place is stored.
+        is_wanted: the handler asked for it: where it cannot be known to have ended, that is an error.
+        is_anyhow: whatever became of it since; else only at the epoch that was loaded.
+    """
+
+    state: State | None
+    token: str = ""
+    is_due: bool = False
+    is_wanted: bool = False
+    is_anyhow: bool = False
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no token
+        return f"Ending({self.state!r}, is_due={self.is_due})"
+
+
 def check_user_id(user_id: object) -> None:
     """Raise TypeError or ValueError for what is no user id."""
     if not isinstance(user_id, str):
@@ -298,6 +335,8 @@ def advance(
         secrets = Secrets(() if digest is None else (Secret(digest, now),))
     elif wishes.rotations:
         secrets = meta.secrets.replaced(digest, grace=grace, now=now)
+    elif digest is None and len(meta.secrets.opening) == 1 and meta.secrets.opening[0].presented_at:
+        secrets = meta.secrets
     else:
         secrets = meta.secrets.followed(digest, presented=presented, grace=grace, now=now)
 

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from aiosessions._ending import Ending
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
@@ -24,7 +23,7 @@ from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import State, advance
+from aiosessions._state import Ending, State, advance
 from aiosessions._tokens import new_handle
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer

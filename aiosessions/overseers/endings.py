@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from aiosessions._ending import Ending
 from aiosessions._errors import StorerError
 from aiosessions._place import Place
 from aiosessions._session import Session
-from aiosessions._state import State
+from aiosessions._state import Ending, State
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 

@@ -2,10 +2,9 @@
 
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from aiosessions._ending import Ending, Standing
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._place import Place
-from aiosessions._state import State
+from aiosessions._state import Ending, Standing, State
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.references import References

@@ -10,7 +10,6 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from aiosessions._clock import Clock
-from aiosessions._ending import Ending
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
@@ -28,7 +27,7 @@ from aiosessions._reply import Reply, check_site_data
 from aiosessions._request import response_view
 from aiosessions._request_sessions import claimed, incoming
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, State, Wishes
+from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions._watched import watched
@@ -269,7 +268,9 @@ class Overseer(Store[T], ABC):
         data = self._codec.encode(session.value) if failed is None else self._encoded(session)
         if failed is not None and data == failed[0] and wishes.asks_the_same(failed[1]):
             return Plan.of_ending(session)  # whoever asked for this save knows that it failed
-        is_changed = (data != state.value or self._codec.may_hide) and self._changes.differs(state, session.value, data)
+        is_changed = (data != state.value or self._codec.may_hide) and not self._codec.unchanged(
+            state.value, session.value, data, spelling=state.meta.spelling
+        )
         if not is_changed and wishes is NOTHING and not self._is_due(session, can_tell=can_tell):
             return Plan.of_ending(session) if session._ended else None  # nearly every request ends here
         return self._planned(session, wishes, session.value, data, is_changed=is_changed, can_tell=can_tell)

@@ -6,7 +6,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
-from aiosessions._ending import Ending
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
@@ -23,7 +22,7 @@ from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, State
+from aiosessions._state import NOTHING, Ending, State
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import Token, is_handle
 from aiosessions.overseers.backend import Backend
