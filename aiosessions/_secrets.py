@@ -8,6 +8,7 @@
 | unknown | anything else | event `rejected` |
 """
 
+from collections.abc import Iterator
 from hmac import compare_digest
 from typing import Annotated, Literal, TypeAlias
 
@@ -43,8 +44,11 @@ class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
     issued_at: Time
     presented_at: Time = 0.0
 
-    def __repr__(self) -> str:  # tracebacks may show local variables
+    def __repr__(self) -> str:  # tracebacks may show local variables, and rich ones ask a Struct's own method
         return "Secret()"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        yield "issued_at", self.issued_at
 
 
 class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -62,8 +66,11 @@ class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
     superseded: tuple[Secret, ...] = ()
     retired: tuple[Secret, ...] = ()
 
-    def __repr__(self) -> str:  # tracebacks may show local variables
+    def __repr__(self) -> str:  # as above
         return f"Secrets(epoch={self.epoch})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        yield "epoch", self.epoch
 
     # what a request's secret means
 

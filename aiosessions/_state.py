@@ -1,6 +1,7 @@
 """What a session is (State), what its handler asked for (Wishes), what it becomes (`advance`), and what ends."""
 
 import struct
+from collections.abc import Iterator
 from copy import copy
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -78,6 +79,9 @@ class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def __repr__(self) -> str:  # tracebacks may show local variables: no flashes, no keys
         return f"Meta({self.secrets!r})"
 
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # a Struct's own would show them
+        yield "secrets", self.secrets
+
     @property
     def epoch(self) -> int:
         """How many explicit rotations there were."""
@@ -132,6 +136,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no value
         return f"State(handle={self.handle!r}, version={self.version}, {self.meta!r})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # as above
+        yield "handle", self.handle
+        yield "version", self.version
+        yield "meta", self.meta
 
     @staticmethod
     def blank(value: bytes, now: float, meta: Meta = BLANK) -> "State":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aiosessions import CookieOverseer, Session, StorageOverseer
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "aiosessions"
 FILES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -71,6 +73,35 @@ def test_nothing_below_the_overseers_knows_them(name: str) -> None:
 def test_no_import_goes_in_a_circle() -> None:
     graph = {name: our_imports(path, at_run_time=True) for name, path in core().items()}
     TopologicalSorter(graph).prepare()
+
+
+def test_the_house_has_nine_floors_at_most() -> None:
+    graph = {name: our_imports(path, at_run_time=True) - {name} for name, path in core().items()}
+    floors: dict[str, int] = {}
+    for name in TopologicalSorter(graph).static_order():
+        floors[name] = 1 + max((floors[below] for below in graph.get(name, ())), default=0)
+    assert max(floors.values()) <= 9
+
+
+def test_only_the_session_writes_its_private_attributes() -> None:
+    """A session's state has one home: whoever else wants a change asks one of its methods."""
+    private = {slot for slot in Session.__slots__ if slot.startswith("_")} - {"__weakref__"}
+    for path in FILES:
+        if path.name == "_session.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and node.attr in private:
+                owner = node.value
+                assert isinstance(owner, ast.Name), f"{path}:{node.lineno}"
+                assert owner.id == "self", f"{path}:{node.lineno} writes {ast.unparse(node)}"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+                assert not {ast.unparse(argument).strip("'") for argument in node.args} & private, path
+
+
+def test_an_overseer_inherits_from_what_both_share_and_from_the_protocol() -> None:
+    for overseer in (StorageOverseer, CookieOverseer):
+        ours = [cls.__name__ for cls in overseer.__mro__ if cls.__module__.startswith("aiosessions")]
+        assert ours == [overseer.__name__, "Overseer", "Store"]
 
 
 def test_the_core_knows_no_adapter_and_no_tool() -> None:
