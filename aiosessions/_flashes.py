@@ -6,8 +6,9 @@ from typing import NamedTuple, TypeAlias, cast
 import msgspec
 
 from aiosessions._errors import EncodeError
+from aiosessions._text import check_text
 
-__all__ = ["Flash", "JSONValue", "PackedFlash", "check_text", "packed_flash", "shown"]
+__all__ = ["Flash", "JSONValue", "PackedFlash", "packed_flash", "shown"]
 
 JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 PackedFlash: TypeAlias = tuple[str, str, str, bytes]
@@ -46,16 +47,6 @@ def shown(flash: PackedFlash) -> Flash:
     """The flash that was packed."""
     _, message, category, data = flash
     return Flash(message, category, msgspec.msgpack.decode(data) if data else None)
-
-
-def check_text(what: str, text: object) -> None:
-    """Raise EncodeError unless *text* is a str that can be written."""
-    if not isinstance(text, str):
-        raise EncodeError(f"the {what} must be a str, not {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise EncodeError(f"the {what} holds a lone surrogate, which is no text") from None
 
 
 def _packed(data: object) -> bytes | None:

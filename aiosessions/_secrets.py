@@ -8,9 +8,8 @@
 | unknown | anything else | event `rejected` |
 """
 
-from collections.abc import Iterator
 from hmac import compare_digest
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -47,8 +46,8 @@ class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def __repr__(self) -> str:  # tracebacks may show local variables, and rich ones ask a Struct's own method
         return "Secret()"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
-        yield "issued_at", self.issued_at
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("issued_at", self.issued_at)]
 
 
 class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -69,8 +68,8 @@ class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def __repr__(self) -> str:  # as above
         return f"Secrets(epoch={self.epoch})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
-        yield "epoch", self.epoch
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("epoch", self.epoch)]
 
     # what a request's secret means
 

@@ -13,7 +13,8 @@ from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._state import Ending, Standing, State, Wishes, check_label, check_user_id
+from aiosessions._state import Ending, Standing, State, Wishes
+from aiosessions._text import check_label, check_user_id
 from aiosessions._tokens import Token
 from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried

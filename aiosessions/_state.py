@@ -1,14 +1,13 @@
 """What a session is (State), what its handler asked for (Wishes), what it becomes (`advance`), and what ends."""
 
 import struct
-from collections.abc import Iterator
 from copy import copy
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from aiosessions._csrf import new_csrf_key
-from aiosessions._flashes import PackedFlash, check_text
+from aiosessions._flashes import PackedFlash
 from aiosessions._lifetime import Lifetime, unpack_lifetime
 from aiosessions._secrets import LAST, Count, Secret, Secrets, Time
 from aiosessions.storers.storer import Record
@@ -17,13 +16,12 @@ __all__ = [
     "BLANK",
     "NOTHING",
     "Ending",
+    "Held",
     "Meta",
     "Standing",
     "State",
     "Wishes",
     "advance",
-    "check_label",
-    "check_user_id",
     "is_time",
 ]
 
@@ -38,6 +36,22 @@ _REMEMBERED_SECONDS = 30.0
 Standing: TypeAlias = Literal["fine", "dead", "unread"]
 """dead: its token was superseded or it ended elsewhere: neither stored nor sent, but for a login. unread: the storer
 failed, so that nothing of it is overwritten."""
+
+
+class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the token of a session says that the client holds, and a record else.
+
+    Args:
+        created_at: when it was first sent.
+        seen_at: last touch or write.
+        generation: for replay protection.
+        user_epoch: the user's, when the session became theirs.
+    """
+
+    created_at: Time
+    seen_at: Time
+    generation: Count = 0
+    user_epoch: Count = 0
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -55,10 +69,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
         spelling: which codec wrote the value, byte for byte (`CheckedCodec.spelling`); 0: not known.
         lineage: the last versions before this one, while writes follow one another quickly: a write whose answer got
             lost is known under later ones.
-        created_at: for sessions the client holds, which have no record to say it.
-        seen_at: likewise.
-        generation: likewise, for replay protection.
-        user_epoch: likewise: the user's, when the session became theirs.
+        held: of a session that the client holds, which has no record to say it.
     """
 
     secrets: Secrets = Secrets()
@@ -71,16 +82,13 @@ class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
     lifetime: tuple[float | str | None, ...] | None = None
     spelling: Count = 0
     lineage: bytes = b""
-    created_at: Time = 0.0
-    seen_at: Time = 0.0
-    generation: Count = 0
-    user_epoch: Count = 0
+    held: Held | None = None
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no flashes, no keys
         return f"Meta({self.secrets!r})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # a Struct's own would show them
-        yield "secrets", self.secrets
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # a Struct's own would show them
+        return [("secrets", self.secrets)]
 
     @property
     def epoch(self) -> int:
@@ -137,10 +145,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:  # tracebacks may show local variables: no value
         return f"State(handle={self.handle!r}, version={self.version}, {self.meta!r})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # as above
-        yield "handle", self.handle
-        yield "version", self.version
-        yield "meta", self.meta
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # as above
+        return [("handle", self.handle), ("version", self.version), ("meta", self.meta)]
 
     @staticmethod
     def blank(value: bytes, now: float, meta: Meta = BLANK) -> "State":
@@ -163,6 +169,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
         own = lifetime if meta.lifetime is None else meta.effective_lifetime(lifetime)
         expires_at = own.deadline(self.seen_at, meta.ends_at)
         return Record(self.value, meta.pack(), self.owner, self.created_at, self.seen_at, expires_at, self.version)
+
+    @property
+    def as_held(self) -> Held:
+        """What its token says, if the client holds it."""
+        return self.meta.held or Held(self.created_at, self.seen_at)
 
     def deadline(self, lifetime: Lifetime) -> float | None:
         """When it ends, unix seconds; *lifetime* is the store's; None: never."""
@@ -265,32 +276,6 @@ class Ending(NamedTuple):
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
         return f"Ending({self.state!r}, is_due={self.is_due})"
-
-
-def check_user_id(user_id: object) -> None:
-    """Raise TypeError or ValueError for what is no user id."""
-    if not isinstance(user_id, str):
-        raise TypeError(f"user_id must be a str, not {type(user_id).__name__}: write set_user(str(user.id))")
-
-    try:
-        size = len(user_id.encode())
-    except UnicodeEncodeError:
-        raise ValueError("user_id holds a lone surrogate, which is no text") from None
-    if not 1 <= size <= 255:
-        raise ValueError(f"user_id takes {size} bytes: give 1 to 255")
-    if "\0" in user_id:
-        raise ValueError("user_id holds a NUL")
-
-
-def check_label(label: object) -> None:
-    """Raise TypeError, ValueError or EncodeError for what is no label."""
-    if label is None:
-        return
-    if not isinstance(label, str):
-        raise TypeError(f"label must be a str, not {type(label).__name__}")
-    if len(label) > 200:
-        raise ValueError(f"label has {len(label)} characters, and 200 is the most")
-    check_text("label", label)
 
 
 def advance(

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
-from aiosessions._state import Meta, State, is_time
+from aiosessions._state import Held, Meta, State, is_time
 from aiosessions.sealers.sealer import Claims
 
 __all__ = ["state_of"]
@@ -20,15 +20,16 @@ def state_of(claims: Claims, *, now: float, lifetime: Lifetime, must_end: bool) 
             time without revocations.
     """
     meta = None if claims.is_reference or not claims.session_id else _meta_of(claims)
-    if meta is None:
+    held = None if meta is None else meta.held
+    if meta is None or held is None:
         return None
 
     if must_end:
-        latest = meta.created_at + MAX_AGE_LIMIT.total_seconds()
+        latest = held.created_at + MAX_AGE_LIMIT.total_seconds()
         if meta.ends_at is None and lifetime.absolute is not None:
-            latest = meta.created_at + lifetime.absolute.total_seconds()
+            latest = held.created_at + lifetime.absolute.total_seconds()
         meta = replace(meta, ends_at=latest if meta.ends_at is None else min(meta.ends_at, latest))
-    return State(claims.session_id, claims.body, claims.user_id, meta.created_at, meta.seen_at, 0, meta, now)
+    return State(claims.session_id, claims.body, claims.user_id, held.created_at, held.seen_at, 0, meta, now)
 
 
 def _meta_of(claims: Claims) -> Meta | None:
@@ -40,4 +41,4 @@ def _meta_of(claims: Claims) -> Meta | None:
     if not is_time(since) or not (until is None or is_time(until)):
         return None
     user_since = None if claims.user_id is None else since
-    return Meta(updated_at=since, ends_at=until, authenticated_at=user_since, created_at=since, seen_at=since)
+    return Meta(updated_at=since, ends_at=until, authenticated_at=user_since, held=Held(since, since))

@@ -23,7 +23,7 @@ from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import Ending, State, advance
+from aiosessions._state import Ending, Held, State, advance
 from aiosessions._tokens import new_handle
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
@@ -175,12 +175,12 @@ class CookieOverseer(Overseer[T]):
 
     async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
         """Whether nothing ended this token before its time."""
-        newest = state.meta.generation
+        newest = state.as_held.generation
         try:
             await self._holder.ready()
             if self._replay_protection:
                 newest = await revocations.generation(state.handle)
-            allowed = await revocations.allows(state.handle, state.owner, state.meta.user_epoch)
+            allowed = await revocations.allows(state.handle, state.owner, state.as_held.user_epoch)
         except StorerError as error:
             self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             raise
@@ -188,7 +188,7 @@ class CookieOverseer(Overseer[T]):
         if not allowed:
             self._report("rejected", place.name, state.handle, state.owner, reason="revoked")
             return False
-        if state.meta.generation < newest - 1:
+        if state.as_held.generation < newest - 1:
             self._report("token_reused", place.name, state.handle, state.owner)
             return False
         return True
@@ -210,7 +210,7 @@ class CookieOverseer(Overseer[T]):
 
         with STRIPPED:
             await self._holder.ready()
-            return await self._revocations.allows(state.handle, state.owner, state.meta.user_epoch)
+            return await self._revocations.allows(state.handle, state.owner, state.as_held.user_epoch)
 
     # writing
 
@@ -245,13 +245,13 @@ class CookieOverseer(Overseer[T]):
         state = advance(
             before, wishes, data, lifetime=self.lifetime, now=now, handle=handle, is_changed=plan.is_changed
         )
-        meta = replace(
-            state.meta,
-            created_at=state.created_at,
-            seen_at=now,
-            generation=(0 if is_new or wishes.rotations else before.meta.generation) + self._replay_protection,
-            user_epoch=before.meta.user_epoch if user_epoch is None else user_epoch,
+        held = Held(
+            state.created_at,
+            now,
+            (0 if is_new or wishes.rotations else before.as_held.generation) + self._replay_protection,
+            before.as_held.user_epoch if user_epoch is None else user_epoch,
         )
+        meta = replace(state.meta, held=held)
         state = replace(state, meta=meta)
         expires_at = state.deadline(self.lifetime)
         claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
@@ -293,7 +293,7 @@ class CookieOverseer(Overseer[T]):
             owner = sealed.state.owner
             epoch = 0 if owner is None else await revocations.epoch(owner, until)
             sealed = self._made(plan, user_epoch=epoch)
-        advance = partial(revocations.advance, sealed.state.handle, sealed.state.meta.generation - 1, until)
+        advance = partial(revocations.advance, sealed.state.handle, sealed.state.as_held.generation - 1, until)
         is_fresh = not plan.state.handle or wishes.rotations > 0
         if self._replay_protection and is_fresh:
             await advance()  # what may fail comes before the older token is dead
@@ -321,9 +321,9 @@ class CookieOverseer(Overseer[T]):
             return may
         if plan.wishes.rotations:
             return await revocations.deny(
-                before.handle, before.owner, before.meta.user_epoch, before.meta.ends_at or 0.0
+                before.handle, before.owner, before.as_held.user_epoch, before.meta.ends_at or 0.0
             )
-        return await revocations.allows(before.handle, before.owner, before.meta.user_epoch)
+        return await revocations.allows(before.handle, before.owner, before.as_held.user_epoch)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._deny(session._place, ending)
@@ -341,7 +341,7 @@ class CookieOverseer(Overseer[T]):
         if self._revocations is not None:
             await self._holder.ready()
             until = state.meta.ends_at or 0.0
-            is_ours = await self._revocations.deny(state.handle, state.owner, state.meta.user_epoch, until)
+            is_ours = await self._revocations.deny(state.handle, state.owner, state.as_held.user_epoch, until)
         self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
         return is_ours
 
@@ -363,7 +363,8 @@ class CookieOverseer(Overseer[T]):
         longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
         epoch = await self._revocations.raise_epoch(user_id, longest)
         if keep is not None and keep.user_id == user_id:
-            keep._kept(replace(keep._state, meta=replace(keep._state.meta, user_epoch=epoch)))
+            held = replace(keep._state.as_held, user_epoch=epoch)
+            keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
         self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:

@@ -1,6 +1,6 @@
 """The sessions of one user: listed, and ended by somebody else's hand (ASVS 5 7.4.2, 7.5.2)."""
 
-from aiosessions._errors import UnsupportedError
+from aiosessions._errors import StorerError, UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State
@@ -9,6 +9,8 @@ from aiosessions.overseers.backend import Backend
 from aiosessions.storers.storer import UserIndexed
 
 __all__ = ["Devices"]
+
+_ATTEMPTS = 50
 
 
 class Devices:
@@ -45,13 +47,13 @@ class Devices:
     async def end(self, place: Place, handle: str, user_id: str) -> bool:
         """End one, if it is this user's."""
         key = place.key(handle)
-        record = await self._storer.read(key)
-        # once more when it was written in between: the version proves whose it was when it went
-        while record is not None and record.owner == user_id:
+        for _ in range(_ATTEMPTS):  # once more when it was written in between: the version proves whose it was
+            record = await self._storer.read(key)
+            if record is None or record.owner != user_id:
+                return False
             if await self._storer.delete(key, version=record.version):
                 return True
-            record = await self._storer.read(key)
-        return False
+        raise StorerError(f"session {place.name!r} may not have ended: others kept writing it")
 
     def _indexed(self) -> UserIndexed:
         if isinstance(self._storer, UserIndexed):

@@ -12,6 +12,8 @@ from aiosessions.overseers.backend import Backend
 
 __all__ = ["Endings"]
 
+_ATTEMPTS = 50
+
 
 class Endings:
     """Ends sessions of one store, never on the strength of a handle alone.
@@ -39,11 +41,15 @@ class Endings:
             self._backend.report("destroyed", place.name, state.handle, state.owner)
             return
 
-        while (found := (await self._look(place, ending))[0]) is not None:
+        for _ in range(_ATTEMPTS):  # once more when it was written in between
+            found, _ = await self._look(place, ending)
+            if found is None:
+                return
             if await self._backend.storer.delete(place.key(found.handle), version=found.version):
                 reason = "" if ending.is_wanted else "replaced"
                 self._backend.report("destroyed", place.name, found.handle, found.owner, reason=reason)
                 return
+        raise StorerError(f"session {place.name!r} may not have ended: others kept writing it")
 
     async def has_heir(self, session: Session[Any]) -> bool:  # Any: a session of any type
         """Whether somebody has rotated what a new session takes the place of: a login must not be overwritten."""
