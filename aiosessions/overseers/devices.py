@@ -3,7 +3,7 @@
 from aiosessions._errors import StorerError, UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
-from aiosessions._state import State
+from aiosessions._state import State, is_time
 from aiosessions._store import SessionInfo
 from aiosessions.overseers.backend import Backend
 from aiosessions.storers.storer import UserIndexed
@@ -36,8 +36,9 @@ class Devices:
             _, name, handle = key.rsplit(":", 2)
             state = State.of(record, handle, now=now)
             # the record's own deadline: it may be of a store with another lifetime
-            if state is not None and (record.expires_at is None or now < record.expires_at):
-                found.append(_info(name, state, record.expires_at))
+            ends_at = record.expires_at
+            if state is not None and (ends_at is None or now < ends_at):
+                found.append(_info(name, state, None if ends_at is None or not is_time(ends_at) else ends_at))
         return sorted(found, key=lambda info: info.seen_at, reverse=True)
 
     async def end_all(self, user_id: str, *, keep: str | None) -> int:
