@@ -27,7 +27,7 @@ from aiosessions._state import Ending, Held, State, advance
 from aiosessions._tokens import new_handle
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.plan import Plan
+from aiosessions.overseers.plan import Plan, ending_of
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.storers.storer import Storer
@@ -221,7 +221,7 @@ class CookieOverseer(Overseer[T]):
         session = plan.session
         if not plan.can_tell:
             if not plan.is_write:  # a read that was late for the touch window is touched by the next request
-                return Plan.of_ending(session)
+                return ending_of(session)
             raise ResponseStartedError(
                 f"session {session.name!r} is kept by the client, and the headers have left: save it before, or give "
                 "the response"
@@ -231,7 +231,7 @@ class CookieOverseer(Overseer[T]):
         except UnsupportedError:
             if plan.is_write:
                 raise
-            return Plan.of_ending(session)  # it has public keys only: this store reads
+            return ending_of(session)  # it has public keys only: this store reads
         return plan
 
     def _made(self, plan: Plan[T], *, user_epoch: int | None = None) -> "_Made":

@@ -32,7 +32,7 @@ from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions._watched import watched
 from aiosessions.overseers.changes import Changes, OnConflict
-from aiosessions.overseers.plan import Plan, gone
+from aiosessions.overseers.plan import Plan, ending_of, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
@@ -267,12 +267,12 @@ class Overseer(Store[T], ABC):
 
         data = self._codec.encode(session.value) if failed is None else self._encoded(session)
         if failed is not None and data == failed[0] and wishes.asks_the_same(failed[1]):
-            return Plan.of_ending(session)  # whoever asked for this save knows that it failed
+            return ending_of(session)  # whoever asked for this save knows that it failed
         is_changed = (data != state.value or self._codec.may_hide) and not self._codec.unchanged(
             state.value, session.value, data, spelling=state.meta.spelling
         )
         if not is_changed and wishes is NOTHING and not self._is_due(session, can_tell=can_tell):
-            return Plan.of_ending(session) if session._ended else None  # nearly every request ends here
+            return ending_of(session) if session._ended else None  # nearly every request ends here
         return self._planned(session, wishes, session.value, data, is_changed=is_changed, can_tell=can_tell)
 
     def _encoded(self, session: Session[T]) -> bytes:
@@ -322,7 +322,7 @@ class Overseer(Store[T], ABC):
             return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
         if wishes.is_touched and not is_new:
             return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
-        return Plan.of_ending(session)
+        return ending_of(session)
 
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""
@@ -333,7 +333,7 @@ class Overseer(Store[T], ABC):
             is_lost = True
         if is_lost:
             self._drop(session, "superseded")
-        return Plan.of_ending(session)
+        return ending_of(session)
 
     async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""

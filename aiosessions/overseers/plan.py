@@ -6,7 +6,7 @@ from aiosessions._errors import NoSessionError
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, Wishes
 
-__all__ = ["Plan", "gone"]
+__all__ = ["Plan", "ending_of", "gone"]
 
 T = TypeVar("T")
 
@@ -44,12 +44,12 @@ class Plan(Generic[T]):
     def __repr__(self) -> str:  # tracebacks may show local variables: no value
         return f"Plan(is_changed={self.is_changed}, is_write={self.is_write})"
 
-    @classmethod
-    def of_ending(cls, session: Session[T]) -> "Plan[T] | None":
-        """Nothing but to end what was destroyed; None if that is nothing either."""
-        if not session._is_ending:
-            return None
-        return cls(session, b"", NOTHING, is_changed=False, is_write=False, can_tell=False)
+
+def ending_of(session: Session[T]) -> Plan[T] | None:
+    """A plan that only ends what was destroyed; None if that is nothing either."""
+    if not session._is_ending:
+        return None
+    return Plan(session, b"", NOTHING, is_changed=False, is_write=False, can_tell=False)
 
 
 def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type

@@ -31,7 +31,7 @@ from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.endings import Endings
 from aiosessions.overseers.loading import Found, Loading
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.plan import Plan, gone
+from aiosessions.overseers.plan import Plan, ending_of, gone
 from aiosessions.overseers.race import META_BYTES, Bid, Race
 from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
@@ -236,7 +236,7 @@ class StorageOverseer(Overseer[T]):
             try:
                 self._race.check(self._bid(plan), state)
             except UnsupportedError:  # there are public keys only: this store reads
-                return Plan.of_ending(session)
+                return ending_of(session)
         return plan
 
     async def _carry_out(self, plan: Plan[T]) -> None:
