@@ -157,3 +157,18 @@ async def test_only_a_login_goes_on_after_its_session_has_ended(kind: str, end: 
     assert (await scene.session_of(visitor)).user_id == "bob"
     assert (await scene.session_of(other)).user_id == ("ann" if end == "set_user" else None)
     assert not await scene.is_alive(copy)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("change", ["regenerate", "clear_user", "login"])
+@pytest.mark.parametrize("kind", ["stored", *REVOKING])
+async def test_a_logout_holds_also_after_a_rotation_that_was_faster(kind: str, change: str, times: int) -> None:
+    """F4, F14: a destroy() is carried out whatever the epoch, and ends what became of the session meanwhile."""
+    scene = Scene(kind)
+    visitor = await scene.visitor(user="ann")
+    async with scene.request(visitor.copy()) as (slow, _):
+        for _ in range(times):
+            async with scene.request(visitor) as (session, _):
+                session.set_user("bob") if change == "login" else CHANGES[change](session)
+        slow.destroy()
+    assert not await scene.is_alive(visitor)

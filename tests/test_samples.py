@@ -48,21 +48,21 @@ RECORD = Record(
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY"
 HELD = (
-    "Aa-Uo2jJNrtDIFhWY2Mb1MLstK5RiiQDMSFsL26_7_fZLBToYQTRyi4RgHl_JzC3ogflRJr77_MRrU6iHpxLCTZDloBc-jvkKQFt"
-    "-Kf3OslOZIvCjoN20HKZaVXhtHs2dcmrWHL_20NKaSepJVQ2mdVboLJcrIf5DDbPomOWkqZlqBz78HpXVUR0tH0Mjf4x8T37EBba"
-    "xhthoIhdcs-DoMKDYdbZH--xpNUcC8xSGM7HEgd3ANzX0HJtoyYpiVQDbT0rsrolElX11Z-MvodU1S_ip7i4fmq8tAY9llGy7QfO"
-    "IdIoFJvuTbgiEwBYeyQqWnM"
+    "Aa-Uo2jJgwRCJsGEikd_gYcdA30DU1cz4_cY8bga1yf1wW1WPN5xwBpvMAtM6w0K6v1UFKFOR1IkacncMR90igBEBGwLSWfJNGyL"
+    "iCOPMFqe535ebc44IioRjrCZKvTGhmSNsWR_nAFyM2EFZZExXxjn34Vl7YXqOTPgTqRhznZBIb2mKEIN-r5kgYA77cKwvbE6hwx2"
+    "2syFMyXkkfD7fUCMqo1usv7Budcfug71IV3AyY2UztIKhKRYdnRrWc9sney4zet9eTAsyU0leLV0mUn6sADhT2vLQmp3xp9yF6K-"
+    "U_RrHb9xSZ-QWst85eZjq-Y"
 )
 ENDED = (
-    "Aa-Uo2jJmzrEfpy-XGKryhLYy3tRbYvfX_DP2Oj1hjxqEuK-gj2CY6lWGP3TdND9qdF5fnM_8HKfsSSbySc5NYDXTd5qTwFX4QDK"
-    "Ogb31oBht_TSKW66OSy0WRFPucpY6YxleTTwH3SLXH_3eW4kin9EQohTRKf_hSYLqKo2LHhWagvRK6QJjxWhzTR3yUyebqzsiNnG"
-    "SB3xl-n9jfBuzfZT5SfQIkbxFsBXXGddtHYFTk3ip8pE3HADiakUu17upaLO"
+    "Aa-Uo2jJDjzYSNZp3yXV-CQ_7zfNltWunDuXHE0XYbA17jdPxOWqD6zyldBd5Y6Jphh_MdTHvqJjnlzuJKIf-TCPEwtgBXhFpFn7"
+    "njpNf6xH4GTq8npQ-6E7Bt2bahYqPZKoSJPE0LJpzzO7uuza7D0QitK3WSrxG1-XYwn_ukknFJqf2dmmgCDu805kRhYHfMCsJ6I_"
+    "P73Ax854Xv350QIhPdb4h5oW-FciF3LO97AxVaKrEYUuiChzWiq1rSb6n_XP"
 )
 USER = "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1"  # SHA-256 of "ann"
 LEDGERS = {
-    ":~generation:DDWIi2G-SllUldr952onswwB": "lACAAcsAAAAAAAAAAA==",
-    ":~generation:FuG2Bnm-i7J6aVuhjiP4qoSP": "lACAAcsAAAAAAAAAAA==",
-    f":~user:{USER}": "lACBuEZ1RzJCbm0taTdKNmFWdWhqaVA0cW9TUMtB2zWs8IAAAADLAAAAAAAAAAA=",
+    ":~generation:UtnHo8EbrSCE9cPDgDDIr09v": "lACAAcsAAAAAAAAAAA==",
+    ":~generation:nePJNtGnrEH4bPlkQ-b7AOxW": "lACAAcsAAAAAAAAAAA==",
+    f":~user:{USER}": "lACBuG5lUEpOdEduckVINGJQbGtRLWI3QU94V5PLQds1rPCAAACgxAAAywAAAAAAAAAA",
 }
 
 

@@ -297,7 +297,7 @@ class CookieOverseer(Overseer[T]):
         is_fresh = not plan.state.handle or wishes.rotations > 0
         if self._replay_protection and is_fresh:
             await advance()  # what may fail comes before the older token is dead
-        if not await self._may_follow(plan, revocations) and not wishes.is_login:
+        if not await self._may_follow(plan, sealed.state, revocations) and not wishes.is_login:
             self._drop(session, "gone")
             return None
         if not self._replay_protection or is_fresh or await advance():
@@ -310,7 +310,7 @@ class CookieOverseer(Overseer[T]):
         )
         raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
 
-    async def _may_follow(self, plan: Plan[T], revocations: Revocations) -> bool:
+    async def _may_follow(self, plan: Plan[T], following: State, revocations: Revocations) -> bool:
         """Whether nobody else ended what this follows: it is ended here, or (of one session) still good."""
         session, before = plan.session, plan.state
         if not before.handle:
@@ -320,9 +320,8 @@ class CookieOverseer(Overseer[T]):
                 session._has_ended(ending)
             return may
         if plan.wishes.rotations:
-            return await revocations.deny(
-                before.handle, before.owner, before.as_held.user_epoch, before.meta.ends_at or 0.0
-            )
+            held, until = before.as_held, before.meta.ends_at or 0.0
+            return await revocations.deny(before.handle, before.owner, held.user_epoch, until, following)
         return await revocations.allows(before.handle, before.owner, before.as_held.user_epoch)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
@@ -340,8 +339,11 @@ class CookieOverseer(Overseer[T]):
         is_ours = True
         if self._revocations is not None:
             await self._holder.ready()
-            until = state.meta.ends_at or 0.0
-            is_ours = await self._revocations.deny(state.handle, state.owner, state.as_held.user_epoch, until)
+            what = state.handle, state.owner, state.as_held.user_epoch, state.meta.ends_at or 0.0
+            if ending.is_anyhow:
+                await self._revocations.end(*what)
+            else:
+                is_ours = await self._revocations.deny(*what)
         self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
         return is_ours
 

@@ -14,17 +14,34 @@ import anyio
 import msgspec
 
 from aiosessions._errors import ConfigError, ConflictError, StorerError
+from aiosessions._lifetime import MAX_AGE_LIMIT
+from aiosessions._state import State
 from aiosessions._tokens import new_version
 from aiosessions.storers.storer import Durable, Record, Storer
 
-__all__ = ["Ledger", "Revocations"]
+__all__ = ["Denial", "Ledger", "Revocations"]
 
 _SLACK = 86_400.0
 """Seconds that a denial outlives the token it denies: another process may have a wrong clock."""
 _ATTEMPTS = 50
+_ANY_EPOCH = 2**53
 _CACHED = 10_000
-_MOST = 32
+_MOST = 16
 """How many ended sessions of one user stand in one ledger."""
+
+
+class Denial(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One session that is ended.
+
+    Args:
+        until: when it may be forgotten, unix seconds.
+        successor: the id of the session that a rotation made of it; "": none.
+        owner: the digest of the successor's user; b"": it has none.
+    """
+
+    until: float
+    successor: str = ""
+    owner: bytes = b""
 
 
 class Ledger(msgspec.Struct, array_like=True, frozen=True):
@@ -32,13 +49,13 @@ class Ledger(msgspec.Struct, array_like=True, frozen=True):
 
     Args:
         epoch: sessions of the user under a lower one are ended.
-        denied: session ids that are ended, and until when that must be remembered.
+        denied: what is ended, by session id.
         generation: of one session, for replay protection.
         spilled: until when some of the user's ended sessions are remembered under keys of their own; 0.0: none is.
     """
 
     epoch: int = 0
-    denied: dict[str, float] = {}  # msgspec copies it
+    denied: dict[str, Denial] = {}  # msgspec copies it
     generation: int = 0
     spilled: float = 0.0
 
@@ -91,22 +108,24 @@ class Revocations:
         Raises:
             StorerError: the backend failed, which is never "not revoked".
         """
-        ledger = await self._known(self._key(session_id, user_id))
+        ledger = await self._known(self._key(_digest(user_id), session_id))
         if epoch < ledger.epoch or session_id in ledger.denied:
             return False
         if ledger.spilled <= self._now():
             return True
-        return session_id not in (await self._known(self._own_key(session_id))).denied
+        return session_id not in (await self._known(self._key(b"", session_id))).denied
 
     async def epoch(self, user_id: str, until: float) -> int:
         """The user's epoch, for a session that lasts *until* then (unix seconds)."""
-        key = self._key("", user_id)
+        key = self._key(_digest(user_id))
         ledger, record = await self._read(key)
         if record is not None:
             await self._storer.touch(key, seen_at=self._now(), expires_at=until + _SLACK)
         return ledger.epoch
 
-    async def deny(self, session_id: str, user_id: str | None, epoch: int, until: float) -> bool:
+    async def deny(
+        self, session_id: str, user_id: str | None, epoch: int, until: float, successor: State | None = None
+    ) -> bool:
         """End one session: compare and set.
 
         Args:
@@ -114,22 +133,47 @@ class Revocations:
             user_id: likewise.
             epoch: the user's, when the session was theirs.
             until: when the token would have ended, unix seconds.
+            successor: what a rotation made of it.
 
         Returns:
             Whether it was this call that ended it; False: somebody else had.
         """
-        key = self._key(session_id, user_id)
-        forgotten_at = until + _SLACK
+        denial = Denial(until + _SLACK)
+        if successor is not None:
+            denial = Denial(until + _SLACK, successor.handle, _digest(successor.owner))
+        return await self._deny(self._key(_digest(user_id), session_id), session_id, epoch, denial) is denial
+
+    async def end(self, session_id: str, user_id: str | None, epoch: int, until: float) -> None:
+        """End a session and what rotations have made of it meanwhile: a logout holds whatever the order (F4)."""
+        owner = _digest(user_id)
+        for _ in range(_ATTEMPTS):
+            denial = Denial(until + _SLACK)
+            found = await self._deny(self._key(owner, session_id), session_id, epoch, denial)
+            if not found.successor:
+                return
+            session_id, owner = found.successor, found.owner
+            epoch, until = _ANY_EPOCH, self._now() + MAX_AGE_LIMIT.total_seconds()
+        raise StorerError("others kept rotating the session, and it may not have ended")
+
+    async def _deny(self, key: str, session_id: str, epoch: int, denial: Denial) -> Denial:
+        """*denial*, or the one that was there."""
+        found = denial
 
         async def denied(ledger: Ledger) -> Ledger | None:
-            if epoch < ledger.epoch or session_id in ledger.denied:
+            nonlocal found
+            known = ledger.denied.get(session_id)
+            if known is None and ledger.spilled > self._now():
+                own, _ = await self._read(self._key(b"", session_id))
+                known = own.denied.get(session_id)
+            if known is not None or epoch < ledger.epoch:
+                found = known or Denial(denial.until)
                 return None
-            if ledger.spilled > self._now() and session_id in (await self._read(self._own_key(session_id)))[0].denied:
-                return None
+            found = denial
             ledger = await self._with_room(ledger)
-            return msgspec.structs.replace(ledger, denied={**ledger.denied, session_id: forgotten_at})
+            return msgspec.structs.replace(ledger, denied={**ledger.denied, session_id: denial})
 
-        return await self._change(key, forgotten_at, denied) is not None
+        await self._change(key, denial.until, denied)
+        return found
 
     async def raise_epoch(self, user_id: str, until: float) -> int:
         """End every session of a user; the epoch of those that follow."""
@@ -137,7 +181,7 @@ class Revocations:
         async def raised(ledger: Ledger) -> Ledger:
             return msgspec.structs.replace(ledger, epoch=ledger.epoch + 1, denied={}, spilled=0.0)
 
-        ledger = await self._change(self._key("", user_id), until + _SLACK, raised)
+        ledger = await self._change(self._key(_digest(user_id)), until + _SLACK, raised)
         return 0 if ledger is None else ledger.epoch
 
     async def generation(self, session_id: str) -> int:
@@ -160,14 +204,10 @@ class Revocations:
             ledger, _ = await self._read(key)
         return ledger.generation == generation + 1
 
-    def _key(self, session_id: str, user_id: str | None) -> str:
+    def _key(self, owner: bytes, session_id: str = "") -> str:
+        """That of a user's ledger, or of a session that has no user or no room there."""
         # "~" begins no session's name: these keys are no session's
-        if user_id is None:
-            return self._own_key(session_id)
-        return f"{self._namespace}:~user:{sha256(user_id.encode()).hexdigest()}"
-
-    def _own_key(self, session_id: str) -> str:
-        return f"{self._namespace}:~ended:{session_id}"
+        return f"{self._namespace}:~user:{owner.hex()}" if owner else f"{self._namespace}:~ended:{session_id}"
 
     def _generation_key(self, session_id: str) -> str:
         return f"{self._namespace}:~generation:{session_id}"
@@ -196,10 +236,11 @@ class Revocations:
         if len(ledger.denied) < _MOST:
             return ledger
 
-        ended = sorted(ledger.denied.items(), key=lambda item: item[1])
-        for session_id, forgotten_at in ended[_MOST // 2 :]:
-            await self._write(self._own_key(session_id), Ledger(denied={session_id: forgotten_at}), forgotten_at, None)
-        spilled = max(ledger.spilled, ended[-1][1])
+        ended = sorted(ledger.denied.items(), key=lambda item: item[1].until)
+        for session_id, denial in ended[_MOST // 2 :]:
+            own = Ledger(denied={session_id: denial})
+            await self._write(self._key(b"", session_id), own, denial.until, None)
+        spilled = max(ledger.spilled, ended[-1][1].until)
         return msgspec.structs.replace(ledger, denied=dict(ended[: _MOST // 2]), spilled=spilled)
 
     async def _change(
@@ -211,7 +252,7 @@ class Revocations:
                 await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
             ledger, record = await self._read(key)
             now = self._now()
-            kept = {session_id: end for session_id, end in ledger.denied.items() if end > now}
+            kept = {session_id: denial for session_id, denial in ledger.denied.items() if denial.until > now}
             following = await change(msgspec.structs.replace(ledger, denied=kept))
             if following is None or await self._write(key, following, expires_at, record):
                 return following
@@ -238,3 +279,7 @@ class Revocations:
         if len(self._cache) >= _CACHED:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = (ledger, self._now())
+
+
+def _digest(user_id: str | None) -> bytes:
+    return b"" if user_id is None else sha256(user_id.encode()).digest()
