@@ -140,7 +140,7 @@ REPLACED: list[tuple[Any, str]] = [
 
 
 def add(part: Any, name: str) -> None:  # Any: as above
-    kind = type(part)
+    kind: type[object] = type(part)
     if kind is list:
         part.append(name)
     elif kind is set:
