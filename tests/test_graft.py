@@ -140,12 +140,10 @@ REPLACED: list[tuple[Any, str]] = [
 
 
 def add(part: Any, name: str) -> None:  # Any: as above
-    kind: type[object] = type(part)
-    if kind is list:
-        part.append(name)
-    elif kind is set:
-        part.add(name)
-    elif kind is dict:
+    adds = getattr(part, "append", None) or getattr(part, "add", None)
+    if adds is not None:
+        adds(name)
+    elif isinstance(part, dict):
         part[name] = name
     else:
         setattr(part, name, name)
