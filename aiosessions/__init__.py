@@ -39,7 +39,7 @@ from aiosessions.storers.registry import storer_from_url
 from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
 from aiosessions.transports.cookies import CookieOptions, CookieTransport
 from aiosessions.transports.headers import HeaderTransport
-from aiosessions.transports.transport import Carried, Transport
+from aiosessions.transports.transport import Carried, HTTPSOnly, Transport
 from aiosessions.values.codecs import Codec, JSONCodec, MessagePackCodec, PydanticCodec
 from aiosessions.values.merge import Merge
 
@@ -63,6 +63,7 @@ __all__ = [
     "Expiring",
     "Flash",
     "HMACSealer",
+    "HTTPSOnly",
     "HeaderTransport",
     "JSONCodec",
     "JSONValue",

@@ -54,10 +54,12 @@ class CookieOverseer(Overseer[T]):
         default: makes the value of a new session; None: `value_type()`.
         codec: None: MessagePack where nobody else can read it, else JSON; pydantic for a pydantic model.
         transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
-        lifetime: None: 1 day idle, 30 days absolute.
+        lifetime: None: 1 day idle, 30 days absolute. Without `rotate`; with *revocations*, and in a JWT, with an
+            absolute timeout.
         namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
-        revocations: a durable storer that remembers what has ended, at one read per `get`: with it a logout, a rotation
-            and `delete_user_sessions` hold for every copy of a token. A backend that fails is a StorerError.
+        revocations: a durable storer that remembers what has ended, at one read per `get`, or two for users with many
+            logouts: with it a logout, a rotation and `delete_user_sessions` hold for every copy of a token. A backend
+            that fails is a StorerError; a Redis that may evict is a ConfigError once it is open.
         replay_protection: each token is followed by a next: a copy that is older than the last two is refused. Needs
             *revocations*, and another round trip.
         max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.
@@ -197,7 +199,7 @@ class CookieOverseer(Overseer[T]):
         """Whether a session that was loaded earlier still counts: not expired, and nothing ended it.
 
         Args:
-            session: one that this store gave.
+            session: one that this store gave. A new one does not count; without `revocations` only time ends one.
 
         Raises:
             StorerError: the backend of `revocations` failed.
@@ -356,7 +358,8 @@ class CookieOverseer(Overseer[T]):
 
         Raises:
             UnsupportedError: without `revocations` nobody knows which tokens are out there.
-            StorerError: the backend failed.
+            ConflictError: others kept writing the user's ledger; try again.
+            StorerError: the backend failed: they may not have ended.
         """
         if self._revocations is None:
             raise UnsupportedError("delete_user_sessions needs revocations=, a durable storer that remembers")

@@ -57,14 +57,14 @@ class StorageOverseer(Overseer[T]):
         codec: None: checked JSON; pydantic for a pydantic model.
         transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
         sealer: wraps the token, in an encrypted cookie or in a JWT's `sid`.
-        lifetime: None: 1 day idle, 30 days absolute.
+        lifetime: None: 1 day idle, 30 days absolute. Its `rotate` changes the secret of a session now and then.
         namespace: keeps applications apart that share a storer; at most 64 of letters, digits and `._/-`.
         on_conflict: what happens to a field that two requests changed and no rule can settle: "merge" takes the later
             write and reports it, "raise" is a ConflictError, "overwrite" writes the whole value.
         max_size: of value and meta, in bytes; None: no limit.
         clean_every: how often the storer's expired records are removed; None: never.
         on_event: called with every Event, in the request.
-        on_storer_error: "raise" a StorerError, or go on with a "new" session that cannot be saved.
+        on_storer_error: `get` cannot read: "raise" a StorerError, or go on with a "new" session that cannot be saved.
         on_reuse: a secret that a rotation retired came back: "ignore" it, or "destroy" the session.
         clock: unix seconds.
 
@@ -149,7 +149,7 @@ class StorageOverseer(Overseer[T]):
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
 
         Args:
-            session: one that this store gave; its `expires_at` is the newest afterwards.
+            session: one that this store gave; its `expires_at` is the newest afterwards. A new one does not count.
 
         Raises:
             StorerError: the backend failed.
@@ -184,8 +184,9 @@ class StorageOverseer(Overseer[T]):
             name: the session's name; None: the store's own.
 
         Raises:
-            NoSessionError: it is gone, not theirs, or was written by another version.
+            NoSessionError: it is gone, not theirs, or (with an Event `unreadable`) was written by another version.
             StorerError: the backend failed.
+            ValueError: *name* is outside the grammar.
         """
         place = self._places.of(name)
         with STRIPPED:
@@ -358,7 +359,7 @@ class StorageOverseer(Overseer[T]):
 
         Raises:
             UnsupportedError: the storer has no user index.
-            StorerError: the backend failed.
+            StorerError: the backend failed: some may not have ended.
         """
         kept = None if keep is None or not keep.handle else keep._place.key(keep.handle)
         with STRIPPED:
@@ -376,7 +377,8 @@ class StorageOverseer(Overseer[T]):
             name: the session's name; None: the store's own.
 
         Raises:
-            StorerError: the backend failed.
+            StorerError: the backend failed: the session may not have ended.
+            ValueError: *name* is outside the grammar.
         """
         if not is_handle(handle):
             return False
