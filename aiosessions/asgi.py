@@ -49,6 +49,8 @@ class SessionMiddleware:
             be awaited, it is loaded before the handler on every request that carries its token.
         origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
             None: any. Others get a 403 before the application sees them (ASVS 5 4.4.2).
+        on_save_error: called with the scope and the error of a save that failed as the headers leave; gives the ASGI
+            application that answers, or None for ours. None: Starlette's exception handlers are asked.
 
     Raises:
         ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.

@@ -58,15 +58,19 @@ def _nobody() -> None:
 
 
 async def _answer(app: Quart, request: Request, error: SessionError) -> ASGIApp | None:
-    """What the application's error handler says."""
+    """What the application's error handler says: that of the blueprint, or the application's own."""
+    spec = app.error_handler_spec
+    found = (spec[name][None].get(kind) for name in (*request.blueprints, None) for kind in type(error).__mro__)
+    handle = next((handle for handle in found if handle not in (None, _conflict)), None)
+    if handle is None:
+        return None
+
     async with app.request_context(request):
-        try:
-            result = await app.handle_user_exception(error)
-        except SessionError as raised:
-            if raised is error:
-                return None  # there is none
-            raise
-        response = await app.finalize_request(result, from_error_handler=True)
+        result: Any = await app.ensure_async(handle)(error)  # Any: whatever a handler of Flask's or Quart's may return
+        response: Any = await app.make_response(result)  # Any: hooks may return a response of Werkzeug's, too
+        for name in (*request.blueprints, None):
+            for hook in reversed(app.after_request_funcs[name]):
+                response = await app.ensure_async(hook)(response)
         body = await response.get_data(as_text=False) if isinstance(response, Response) else response.get_data()
     headers = encode_headers(response.headers)
 

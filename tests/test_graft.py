@@ -280,3 +280,101 @@ def renewed(value: Any, name: str, text: str) -> Any:  # Any: as above
         return value.model_copy(update={text: text})
     replace: Callable[..., Any] = msgspec.structs.replace if isinstance(value, msgspec.Struct) else dataclasses.replace
     return replace(value, **{text: text})
+
+
+@dataclass
+class Row:
+    name: str = ""
+    count: int = 0
+    unseen: int = field(default=0, compare=False)
+
+
+@dataclass
+class Rows:
+    rows: list[Row] = field(default_factory=list[Row])
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class FrozenNames:
+    names: list[str] = field(default_factory=list[str])
+    count: int = 0
+
+
+class ValidatingNames(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(validate_assignment=True)
+    names: list[str] = []
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["before it", "after it"])
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_an_item_that_others_left_alone_is_part_of_its_list_wherever_they_added(is_new: bool, place: int) -> None:
+    """F3, R5: an item that this request appended, too."""
+    scene, visitor = Scene("stored", Rows), Visitor()
+    async with scene.request(visitor) as (session, _):
+        session.value.rows.append(Row("first"))
+    async with visitor.visit() as visit:
+        session = await scene.store.get(visit.request)
+        async with scene.request(visitor.copy()) as (other, _):
+            other.value.rows.insert(place, Row("theirs"))
+        held = session.value.rows[0]
+        if is_new:
+            held = Row("ours")
+            session.value.rows.append(held)
+        session.value.count = 1
+        await save(scene, session, visit)
+        held.count = 5
+        await save(scene, session, visit)
+    rows = (await scene.session_of(visitor)).value.rows
+    assert {row.name: row.count for row in rows}[held.name] == 5
+    assert "theirs" in {row.name for row in rows}
+
+
+@pytest.mark.parametrize("how", ["unseen", "bool"])
+async def test_what_others_changed_where_equality_does_not_look_is_not_undone_by_a_second_save(how: str) -> None:
+    """F3, R5: a field that does not compare; True where 1 was."""
+    kind: Any = Rows if how == "unseen" else dict[str, Any]  # Any: of a type of the test's choice
+    first: Any = Rows([Row("a")]) if how == "unseen" else {"rows": [1], "count": 0}  # Any: likewise
+    scene, visitor = Scene("stored", kind), Visitor()
+    async with scene.request(visitor) as (session, _):
+        session.value = first
+    async with visitor.visit() as visit:
+        session = await scene.store.get(visit.request)
+        async with scene.request(visitor.copy()) as (other, _):
+            if how == "unseen":
+                other.value.rows[0].unseen = 7
+            else:
+                other.value["rows"][0] = True
+        for number in (1, 2):
+            add_count(session.value, number)
+            await save(scene, session, visit)
+    value = (await scene.session_of(visitor)).value
+    if how == "unseen":
+        assert (value.rows[0].unseen, value.count) == (7, 2)
+    else:
+        assert (value["rows"][0], value["count"]) == (True, 2)
+        assert type(value["rows"][0]) is bool
+
+
+def add_count(value: Any, number: int) -> None:  # Any: as above
+    if isinstance(value, dict):
+        value["count"] = number
+    else:
+        value.count = number
+
+
+@pytest.mark.parametrize("kind", [FrozenNames, ValidatingNames])
+async def test_a_list_in_what_cannot_be_assigned_is_part_of_the_value_afterwards(kind: Any) -> None:
+    """F3, R5: the list itself can be changed in place; also where a frozen object around it is replaced."""
+    scene, visitor = await stored_session(kind)
+    async with visitor.visit() as visit:
+        session = await scene.store.get(visit.request)
+        held = session.value.names
+        async with scene.request(visitor.copy()) as (other, _):
+            other.value.names.append("theirs")
+            if kind is FrozenNames:
+                other.value = dataclasses.replace(other.value, count=1)
+        for name in ("one", "two"):
+            held.append(name)
+            await save(scene, session, visit)
+    assert sorted((await scene.session_of(visitor)).value.names) == ["one", "theirs", "two"]

@@ -364,9 +364,10 @@ class CookieOverseer(Overseer[T]):
         if self._revocations is None:
             raise UnsupportedError("delete_user_sessions needs revocations=, a durable storer that remembers")
 
-        await self._holder.ready()
         longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
-        epoch = await self._revocations.raise_epoch(user_id, longest)
+        with STRIPPED:
+            await self._holder.ready()
+            epoch = await self._revocations.raise_epoch(user_id, longest)
         if keep is not None and keep.user_id == user_id:
             held = replace(keep._state.as_held, user_epoch=epoch)
             keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))

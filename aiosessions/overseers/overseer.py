@@ -347,8 +347,8 @@ class Overseer(Store[T], ABC):
         plan = self._planned(session, wishes, value, data, is_changed=is_changed, can_tell=can_tell)
         if plan is not None:
             await self._carry_out(plan)
-        if not session.handle:
-            raise gone(session)
+            if not session.handle:
+                raise gone(session)
         session.value = self._changes.merger.adopted(session.value, before, session._state.value)
 
     def _drop(self, session: Session[T], reason: str) -> None:

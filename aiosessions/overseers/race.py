@@ -130,12 +130,12 @@ class Race:
             won, tried = await self._try(bid, over)
             if won is not None:
                 return won
-            # looked for at once: later so many may have followed that nobody could tell
-            won = await self._applied_before(bid.place, tried)
-            if won is not None:
-                return won
-            async with self._turn(bid.place.key(over.handle)):
-                won = await self._catch_up(bid, over, tried)
+            newest = await self.newest(bid.place, over)
+            if newest is not None and newest.descends_from(tried.won.state.version):
+                return self._applied(tried.won, newest)  # looked for at once: later too many may have followed
+            if newest is not None:
+                async with self._turn(bid.place.key(over.handle)):
+                    won = await self._catch_up(bid, over, tried)
             if won is not None or not bid.wishes.is_login:
                 return won
             # a login whose record is gone is a session of its own; it takes along what this request saw of it
@@ -171,13 +171,6 @@ class Race:
             won, tried = await self._try(bid, newest)
             if won is not None:
                 return won
-
-    async def _applied_before(self, place: Place, tried: "_Try") -> Won | None:
-        """A write that did not win, or so it seemed: its answer may have got lost."""
-        newest = await self.newest(place, tried.base)
-        if newest is None or not newest.descends_from(tried.won.state.version):
-            return None
-        return self._applied(tried.won, newest)
 
     async def newest(self, place: Place, loaded: State) -> State | None:
         """What is stored now; None if our token means nothing any more."""
