@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio.testing
 
 from aiosessions import StorerError
 from aiosessions.asgi import Connection
@@ -262,3 +263,18 @@ async def _cancelled_at(
         await gate.reached.wait()
         tasks.cancel_scope.cancel()
         gate.open()
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})])
+async def test_a_logout_that_its_backend_never_answers_says_that_it_may_not_have_ended() -> None:
+    """F14, S13: StorerError within a bound, and the next save tries again."""
+    scene = Scene("stored")
+    visitor = await scene.visitor(user="ann")
+    async with visitor.visit() as visit:
+        session = await scene.store.get(visit.request)
+        gate = scene.storer.stop_at("delete")
+        with pytest.raises(StorerError, match="may not have ended"):
+            await scene.store.destroy(session, visit.response)
+        gate.open()
+        await scene.store.save(session, visit.response)
+    assert await scene.stored() == []
