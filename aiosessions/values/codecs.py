@@ -195,19 +195,17 @@ class CheckedCodec(Generic[T]):
 
     def to_tree(self, value: T) -> object:
         """The value as it is written: dicts, lists and scalars, sets in a settled order where their items have one."""
-        tree, error = _attempt(self._to_tree, value)
-        if error is None:
-            return tree
-        problem = self._unencodable(value, error)
-        del value, error
-        raise EncodeError(f"{self._name} cannot be encoded {problem}")
+        try:
+            return self.parse(self._settled(value) or self.encode(value))
+        finally:
+            del value  # tracebacks may show local variables
 
     def from_tree(self, tree: object) -> T:
         """A new value; DecodeError for a tree that does not fit."""
         try:
             return self.decode(self.dump(tree))
         finally:
-            del tree
+            del tree  # tracebacks may show local variables
 
     def parse(self, data: bytes) -> object:
         """Bytes as a tree, without T: unknown fields are in it. DecodeError for bytes that are no document."""
@@ -233,10 +231,6 @@ class CheckedCodec(Generic[T]):
 
     def _settled(self, value: T) -> bytes | None:
         return None if self._stable is None else _attempt(self._stable, value)[0]
-
-    def _to_tree(self, value: T) -> object:
-        settled = self._settled(value)
-        return self._parse(self._encode(value) if settled is None else settled)
 
     def _unencodable(self, value: object, error: Exception) -> str:
         """Where and why: the deepest part that cannot be encoded by itself."""

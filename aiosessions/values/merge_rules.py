@@ -21,6 +21,7 @@ C = TypeVar("C")
 
 _MARK = "__aiosessions_merge__"
 _DEEPEST = "[...]" * 8  # containers in containers: a recursive alias (`type J = list[J]`) has no other end
+_NO_DEFAULT = (type(MISSING), type(msgspec.NODEFAULT), msgspec.UnsetType)
 _NUMBERS = frozenset({int, float, Decimal})
 _MOMENTS = frozenset({dt.datetime, dt.date, dt.timedelta})
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -149,25 +150,25 @@ class _Planner:
             config = origin.__struct_config__
             names = dict(zip(origin.__struct_fields__, origin.__struct_encode_fields__, strict=True))
             plan.tag_field, plan.tag, plan.is_whole = config.tag_field, config.tag, config.array_like
-        plan.defaults = dict(self._defaults(origin))
+        plan.defaults = {
+            name: self._written(default) for name, default in _defaults(origin) if not isinstance(default, _NO_DEFAULT)
+        }
         open_ones: tuple[object, ...] = getattr(origin, "__parameters__", ())
         variables = dict(zip(open_ones, typing.get_args(hint), strict=False))
         for name, part in hints.items():
             inner[names.get(name, name)] = self.plan(part, variables, f"{path}.{name}")
         return plan
 
-    def _defaults(self, cls: Any) -> Iterator[tuple[str, object]]:  # Any: a class of four libraries
-        """What may be left out: of a Struct by `omit_defaults`, of a dataclass what was never assigned to it."""
-        known: list[tuple[str, object]] = []
-        if issubclass(cls, msgspec.Struct):
-            for info in msgspec.structs.fields(cls):
-                empty: Any = info.default_factory if info.default_factory in (list, dict, set) else None
-                known.append((info.encode_name, empty() if empty else info.default))
-        elif is_dataclass(cls):
-            known += [(part.name, part.default) for part in fields(cls) if part.default is not MISSING]
-        for name, default in known:
-            if default is not msgspec.NODEFAULT and default is not msgspec.UNSET:
-                yield name, self._written(default)
+
+def _defaults(cls: Any) -> Iterator[tuple[str, object]]:  # Any: a class of four libraries
+    """What may be left out: of a Struct by `omit_defaults`, of a dataclass what was never assigned to it."""
+    if issubclass(cls, msgspec.Struct):
+        for info in msgspec.structs.fields(cls):
+            factory: Any = info.default_factory
+            yield info.encode_name, factory() if factory in (list, dict, set) else info.default
+    elif is_dataclass(cls):
+        for part in fields(cls):
+            yield part.name, part.default
 
 
 def _unwrapped(hint: Any) -> tuple[Any, Merge | None]:  # Any: any type form
