@@ -3,7 +3,7 @@
 import collections.abc
 import datetime as dt
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from decimal import Decimal
 from enum import Enum
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiosessions._errors import ConfigError
+from aiosessions.values.equality import names_of
 from aiosessions.values.models import is_pydantic
 
 __all__ = ["Merge", "Plan", "plan_of"]
@@ -205,15 +206,8 @@ def _hints(cls: Any) -> Mapping[str, object] | None:  # Any: four libraries' cla
             name: typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
             for name, info in cls.__pydantic_fields__.items()
         }
-    if issubclass(cls, msgspec.Struct):
-        names: Iterable[str] = cls.__struct_fields__
-    elif is_dataclass(cls):
-        names = cls.__dataclass_fields__
-    elif hasattr(cls, "__attrs_attrs__"):
-        names = [attribute.name for attribute in cls.__attrs_attrs__]
-    elif typing.is_typeddict(cls):
-        names = cls.__annotations__
-    else:
+    names = cls.__annotations__ if typing.is_typeddict(cls) else names_of(cls)
+    if names is None:
         return None
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
