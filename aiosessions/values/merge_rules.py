@@ -226,25 +226,23 @@ def _united(plans: list[Plan]) -> Plan:
         return plans[0]
 
     classes = [plan for plan in plans if plan.fields is not None or plan.tagged]
+    lists = [plan for plan in plans if plan.is_list]
     dicts = [plan for plan in plans if plan.items is not None and not plan.is_list and not plan.is_whole]
+    holders = [*dicts, *lists]
     tags = {plan.tag_field for plan in classes}
-    united = Plan(
+    united = replace(
+        classes[0] if len(classes) == 1 else Plan(),
         rule=next((plan.rule for plan in plans if plan.rule), None),
         kinds=frozenset[object]().union(*(plan.kinds for plan in plans)),
-        is_list=any(plan.is_list for plan in plans),
+        items=holders[0].items if len(holders) == 1 else None,
+        is_list=bool(lists),
         is_set=any(plan.is_set for plan in plans),
         is_whole=any(plan.is_whole for plan in plans) or len(dicts) + len(tags) > 1,
     )
-    if len(classes) == 1:
-        united.fields, united.defaults, united.tag_field = classes[0].fields, classes[0].defaults, classes[0].tag_field
-        united.tag, united.tagged = classes[0].tag, classes[0].tagged
-    elif None in tags:
+    if len(classes) > 1 and None in tags:
         united.is_whole = True
-    elif classes:
+    elif len(classes) > 1:
         united.tag_field = classes[0].tag_field
         for plan in classes:
             united.tagged |= plan.tagged or {plan.tag: plan}
-    lists = [plan for plan in plans if plan.is_list]
-    if len(dicts) + len(lists) == 1:
-        united.items = (*dicts, *lists)[0].items
     return united
