@@ -175,10 +175,8 @@ def _is_document(secret: bytes | str) -> bool:
     """Whether it is PEM or JSON. A random key may begin with a brace, but is no JSON."""
     if isinstance(secret, str):
         return secret.lstrip().startswith((_PEM_START, "{"))
-    if secret.lstrip().startswith(b"{"):
-        try:
-            msgspec.json.decode(secret, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, RecursionError):
-            return False
-        return True
-    return secret.lstrip().startswith(_PEM_START.encode())
+    try:
+        msgspec.json.decode(secret, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        return secret.lstrip().startswith(_PEM_START.encode())
+    return True

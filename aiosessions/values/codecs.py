@@ -179,13 +179,11 @@ class CheckedCodec(Generic[T]):
 
         try:
             before = self._decode(base)
-            if base == data:
-                return self._difference(value, before) is None
-            if (settled := self._settled(before)) is not None:
-                if settled == self._settled(value):
-                    return not self.hides(data) or self._difference(value, before) is None
-                if self._shape.is_literal or (is_plain(before) and is_plain(value)):
-                    return False
+            settled = self._settled(before)
+            if base == data or (settled is not None and settled == self._settled(value)):
+                return not self.hides(data) or self._difference(value, before) is None
+            if settled is not None and (shape.is_literal or (is_plain(before) and is_plain(value))):
+                return False
             # a field that was left out may be written now, with the default that it had; a set may have no order
             return difference(before, value) is None and difference(value, before) is None
         except MemoryError:
