@@ -48,20 +48,20 @@ class Key:
 
     def __init__(self, secret: bytes | str, *, not_before: datetime | None = None) -> None:
         material = _material(secret)
+        self._id = b""  # a traceback shows it half made
         self._is_document = isinstance(material, bytes) and _is_document(secret)
         del secret  # a traceback with captured locals shows what is left here
-        self._id = b""
-        self._material = b""
-        self._not_before = -math.inf
         if isinstance(material, str):
             raise ConfigError(f"secret: {material}")
+
+        self._material = material
+        self._id = hashlib.sha256(b"aiosessions key id\x00" + material).digest()[:5]
+        self._not_before = -math.inf
+        del material  # likewise
         if not_before is not None:
             if getattr(not_before, "tzinfo", None) is None:
                 raise ConfigError(f"not_before={not_before!r}: give an aware datetime: datetime(..., tzinfo=UTC)")
             self._not_before = not_before.timestamp()
-
-        self._material = material
-        self._id = hashlib.sha256(b"aiosessions key id\x00" + material).digest()[:5]
 
     def __repr__(self) -> str:
         return f"Key(id={_base64url.encode(self._id)!r})"
@@ -175,10 +175,8 @@ def _is_document(secret: bytes | str) -> bool:
     """Whether it is PEM or JSON. A random key may begin with a brace, but is no JSON."""
     if isinstance(secret, str):
         return secret.lstrip().startswith((_PEM_START, "{"))
-    if secret.lstrip().startswith(b"{"):
-        try:
-            msgspec.json.decode(secret, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, RecursionError):
-            return False
-        return True
-    return secret.lstrip().startswith(_PEM_START.encode())
+    try:
+        msgspec.json.decode(secret, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        return secret.lstrip().startswith(_PEM_START.encode())
+    return True

@@ -1,9 +1,9 @@
 """The ring that secret keys stand in: which one seals, and which one opens a token."""
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from aiosessions import _base64url
@@ -26,7 +26,7 @@ class KeyRing:
         ConfigError: no key, no active key, a weak one, one that comes twice, or two whose ids collide.
     """
 
-    __slots__ = ("_keys", "_newest")
+    __slots__ = ("_keys",)
 
     def __init__(self, keys: Keys) -> None:
         self._keys: tuple[Key, ...] = ()
@@ -36,7 +36,6 @@ class KeyRing:
             raise ConfigError(ring)
 
         self._keys = tuple(ring)
-        self._newest = ring[0] if ring[0].not_before == -math.inf else None
 
     def __repr__(self) -> str:
         return f"KeyRing({list(self._keys)!r})"
@@ -46,8 +45,6 @@ class KeyRing:
 
     def sealing(self, now: float) -> Key:
         """The key that seals at *now*, unix seconds: the newest active one, or the one that is active the soonest."""
-        if self._newest is not None:
-            return self._newest
         for key in self._keys:
             if key.not_before <= now:
                 return key
@@ -63,13 +60,17 @@ class BoundKeys(Generic[B]):
         version: the format version. With the key's id it is the prefix, the first eight characters of each token.
     """
 
-    __slots__ = ("_bind", "_names", "_prefixes", "_ring")
+    __slots__ = ("_of", "_prefixes", "_ring")
 
     def __init__(self, ring: KeyRing, bind: Callable[[Key, str, str], B], *, version: int) -> None:
+        prefixes = {key: _base64url.encode(bytes((version,)) + key.id) for key in ring}
+
+        def bound(name: str) -> dict[str, B]:
+            return {prefix: bind(key, prefix, name) for key, prefix in prefixes.items()}
+
         self._ring = ring
-        self._bind = bind
-        self._prefixes = {key: _base64url.encode(bytes((version,)) + key.id) for key in ring}
-        self._names: dict[str, dict[str, B]] = {}
+        self._prefixes = prefixes
+        self._of = lru_cache(_NAMES)(bound)
 
     def __repr__(self) -> str:
         return f"BoundKeys({self._ring!r})"
@@ -85,17 +86,6 @@ class BoundKeys(Generic[B]):
     def is_current(self, token: str, now: float) -> bool:
         """Whether *token* names the key which seals at *now*."""
         return token[:8] == self._prefixes[self._ring.sealing(now)]
-
-    def _of(self, name: str) -> dict[str, B]:
-        bound = self._names.get(name)
-        if bound is not None:
-            return bound
-
-        bound = {prefix: self._bind(key, prefix, name) for key, prefix in self._prefixes.items()}
-        if len(self._names) >= _NAMES:
-            self._names.clear()  # names are an application's own and few; this only keeps a mistake from growing
-        self._names[name] = bound
-        return bound
 
 
 class RingSealer(ABC, Generic[B]):

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+from anyio.lowlevel import RunVar, RunvarToken
 
 from aiosessions._errors import ConfigError
 from aiosessions.storers.storer import Cleanable
@@ -47,7 +48,8 @@ class Cleaner:
         self._storer = storer
         self._every = every.total_seconds()
         self._jitter = jitter
-        self._host: _Host | None = None
+        # of this event loop: one of a loop that ended is none
+        self._host: RunVar[_Host | None] = RunVar("aiosessions.cleaner", None)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -60,28 +62,25 @@ class Cleaner:
 
     async def start(self) -> None:
         """Begin; nothing happens if it has begun already."""
-        while (host := self._running()) is not None:
+        while (host := self._host.get()) is not None:
             if not host.scope.cancel_called:
                 return
             await host.finished.wait()
 
-        host = self._host = _Host(_current_loop())
-        host.task = _spawn(self._run(host))
+        host = _Host()
+        token = self._host.set(host)
+        host.task = _spawn(self._run(host, token))
 
     async def stop(self) -> None:
         """End, and wait until the round that may be running has been cancelled."""
-        host = self._running()
+        host = self._host.get()
         if host is None:
             return
 
         host.scope.cancel()
         await host.finished.wait()
 
-    def _running(self) -> "_Host | None":
-        host = self._host
-        return host if host is not None and host.loop is _current_loop() else None  # one of a loop that ended is none
-
-    async def _run(self, host: "_Host") -> None:
+    async def _run(self, host: "_Host", token: "RunvarToken[_Host | None]") -> None:
         try:
             with host.scope:
                 failures = 0
@@ -90,8 +89,7 @@ class Cleaner:
                     failures = 0 if await self._round() else failures + 1
                     await anyio.sleep(self._pause(failures))
         finally:
-            if self._host is host:
-                self._host = None
+            self._host.reset(token)
             host.finished.set()
 
     async def _round(self) -> bool:
@@ -122,40 +120,18 @@ def _check(storer: object, every: object) -> None:
 
 @dataclass(eq=False)
 class _Host:
-    """The task that a cleaner runs in: whose loop it is, how to end it, whether it has ended."""
+    """The task that a cleaner runs in: how to end it, whether it has ended."""
 
-    loop: object
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     finished: anyio.Event = field(default_factory=anyio.Event)
     task: object = None  # asyncio itself keeps no reference to its tasks
 
 
-# Which event loop this is
-
-
-def _in_trio() -> bool:
-    if "trio" not in sys.modules:
-        return False
-
-    import trio  # noqa: PLC0415 - only where it runs already: asyncio's users need not have it
-
-    return trio.lowlevel.in_trio_task()
-
-
-def _current_loop() -> object:
-    if not _in_trio():
-        return asyncio.get_running_loop()
-
-    import trio  # noqa: PLC0415 - see above
-
-    return trio.lowlevel.current_trio_token()
-
-
 def _spawn(run: Coroutine[object, object, None]) -> object:
     """Run it in a task of its own, with an empty context: a request that happens to start it must not live on."""
-    if not _in_trio():
-        return asyncio.get_running_loop().create_task(run, name="aiosessions cleaner", context=contextvars.Context())
+    if "trio" in sys.modules:
+        import trio  # noqa: PLC0415 - only where it runs already: asyncio's users need not have it
 
-    import trio  # noqa: PLC0415 - see above
-
-    return trio.lowlevel.spawn_system_task(lambda: run, name="aiosessions cleaner")
+        if trio.lowlevel.in_trio_task():
+            return trio.lowlevel.spawn_system_task(lambda: run, name="aiosessions cleaner")
+    return asyncio.get_running_loop().create_task(run, name="aiosessions cleaner", context=contextvars.Context())

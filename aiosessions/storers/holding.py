@@ -55,11 +55,11 @@ async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
 
 async def release(storer: Storer) -> None:
     """Count one holder less; the last one stops the cleaner, waits for it, and closes the storer."""
-    holdings = _current_holdings()
-    holding = holdings.get(id(storer))
-    if holding is None or not holding.holders:
+    if not is_held(storer):
         return
 
+    holdings = _current_holdings()
+    holding = holdings[id(storer)]
     holding.holders -= 1
     if holding.holders:
         return

@@ -2,14 +2,13 @@
 
 # ruff: noqa: PLC0415  (each module is imported when its scheme is asked for: `import aiosessions` imports no driver)
 
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from aiosessions._errors import ConfigError
 from aiosessions.storers.storer import Storer
 from aiosessions.storers.url import StorerURL, flag
 
-__all__ = ["storer_from_url"]
+__all__ = ["disk", "memory", "storer_from_url"]
 
 ENTRY_POINTS = "aiosessions.storers"
 
@@ -34,10 +33,9 @@ def storer_from_url(url: str) -> Storer:
         ImportError: its driver is not installed; the message names the extra.
     """
     scheme = StorerURL(url).scheme
-    if scheme in _BUILT_IN:
-        return _BUILT_IN[scheme](url)
-
-    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+    own = _BUILT_IN.get(scheme)
+    found = entry_points(group=ENTRY_POINTS, name=scheme) if own is None else [EntryPoint(scheme, own, ENTRY_POINTS)]
+    for entry in found:
         storer: Storer = entry.load()(url)
         return storer
 
@@ -45,7 +43,8 @@ def storer_from_url(url: str) -> Storer:
     raise ConfigError(f"no storer for {scheme}: URLs is installed; there are {', '.join(installed)}")
 
 
-def _memory(url: str) -> Storer:
+def memory(url: str) -> Storer:
+    """What `memory:` URLs name; see `storer_from_url`."""
     from aiosessions.storers.memory import MemoryStorer
 
     parsed = StorerURL(url)
@@ -54,7 +53,8 @@ def _memory(url: str) -> Storer:
     return MemoryStorer(max_sessions=max_sessions)
 
 
-def _disk(url: str) -> Storer:
+def disk(url: str) -> Storer:
+    """What `disk:` URLs name; see `storer_from_url`."""
     from aiosessions.storers.disk import DiskStorer
 
     parsed = StorerURL(url)
@@ -67,33 +67,18 @@ def _disk(url: str) -> Storer:
     return DiskStorer(parsed.path, fsync=fsync)
 
 
-def _redis(url: str) -> Storer:
-    from aiosessions.storers.redis import RedisStorer
-
-    return RedisStorer.from_url(url)
-
-
-def _postgres(url: str) -> Storer:
-    from aiosessions.storers.postgres import PostgresStorer
-
-    return PostgresStorer.from_url(url)
-
-
-def _memcached(url: str) -> Storer:
-    from aiosessions.storers.memcached import MemcachedStorer
-
-    return MemcachedStorer.from_url(url)
-
-
-_BUILT_IN: dict[str, Callable[[str], Storer]] = {
-    "memory": _memory,
-    "disk": _disk,
-    "redis": _redis,
-    "rediss": _redis,
-    "valkey": _redis,
-    "valkeys": _redis,
-    "redict": _redis,
-    "postgresql": _postgres,
-    "postgres": _postgres,
-    "memcached": _memcached,
+_REDIS = "aiosessions.storers.redis:RedisStorer.from_url"
+_POSTGRES = "aiosessions.storers.postgres:PostgresStorer.from_url"
+_BUILT_IN = {
+    "memory": "aiosessions.storers.registry:memory",
+    "disk": "aiosessions.storers.registry:disk",
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "valkey": _REDIS,
+    "valkeys": _REDIS,
+    "redict": _REDIS,
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+    "memcached": "aiosessions.storers.memcached:MemcachedStorer.from_url",
 }
+"""Ours, as an installed package's entry points say theirs: each module is imported when its scheme is asked for."""

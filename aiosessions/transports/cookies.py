@@ -104,17 +104,15 @@ class CookieOptions:
     @property
     def attributes(self) -> str:
         """All attributes but Max-Age, as they stand in Set-Cookie."""
-        said = [f"; Path={self.path}"]
-        if self.domain is not None:
-            said.append(f"; Domain={self.domain}")
-        if self.secure:
-            said.append("; Secure")
-        if self.http_only:
-            said.append("; HttpOnly")
-        said.append(f"; SameSite={self.same_site.capitalize()}")
-        if self.partitioned:
-            said.append("; Partitioned")
-        return "".join(said)
+        said = (
+            f"Path={self.path}",
+            self.domain and f"Domain={self.domain}",
+            self.secure and "Secure",
+            self.http_only and "HttpOnly",
+            f"SameSite={self.same_site.capitalize()}",
+            self.partitioned and "Partitioned",
+        )
+        return "".join(f"; {each}" for each in said if each)
 
 
 class CookieTransport:
@@ -235,12 +233,7 @@ class CookieTransport:
 
     def _send(self, response: ResponseView, wire: "_Wire", lines: list[str]) -> None:
         others = response.header("Set-Cookie")
-        kept = [each for each in others if not wire.own.match(each)]
-        if len(kept) < len(others):
-            response.replace("Set-Cookie", kept + lines)
-        else:
-            for line in lines:
-                response.add("Set-Cookie", line)
+        response.replace("Set-Cookie", [each for each in others if not wire.own.match(each)] + lines)
         forbid_caching(response)
 
 

@@ -1,7 +1,6 @@
 """Where a token travels: what every transport says and does."""
 
 import re
-from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -124,12 +123,8 @@ def merge_list(response: ResponseView, header: str, item: str, *, unless: str | 
         response.add(header, item)
         return
 
-    listed = _listed(lines)
+    listed = {each.strip(" \t").lower() for line in lines for each in line.split(",")}
     if item.lower() in listed or unless in listed:
         return
 
     response.replace(header, [", ".join([*filter(None, (line.strip(" \t,") for line in lines)), item])])
-
-
-def _listed(lines: Iterable[str]) -> set[str]:
-    return {each.strip(" \t").lower() for line in lines for each in line.split(",")}

@@ -24,6 +24,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 R = TypeVar("R")
 
+_UNKNOWN = Shape()
 _DEPTH = 32  # how far down the search for a field that cannot be encoded goes
 
 
@@ -62,8 +63,6 @@ class CheckedCodec(Generic[T]):
         parse: bytes to a tree without T, so that unknown fields are in it.
         dump: a tree to bytes.
         is_json: whether the bytes are a JSON document.
-        exact: whether values must come back with the very types they had: for a T with untyped parts. Where every part
-            has a type, decoding has checked it, and equality is enough.
         stable: T to bytes that are equal for equal values, whatever the order of sets and dicts.
         shape: what is known of the type.
         probe: encodes any part of a value, to find the one that cannot be encoded.
@@ -79,9 +78,8 @@ class CheckedCodec(Generic[T]):
         parse: Callable[[bytes], object] = msgspec.json.decode,
         dump: Callable[[object], bytes] = msgspec.json.encode,
         is_json: bool,
-        exact: bool,
         stable: Callable[[T], bytes] | None = None,
-        shape: Shape | None = None,
+        shape: Shape = _UNKNOWN,
         probe: Callable[[object], bytes] | None = None,
         explain: Callable[[Exception], str] | None = None,
     ) -> None:
@@ -90,22 +88,19 @@ class CheckedCodec(Generic[T]):
         self._decode = decode
         self._parse = parse
         self._dump = dump
-        self._is_json = is_json
-        self._exact = exact
+        self.is_json: bool = is_json
+        """Whether the bytes are a JSON document."""
         self._stable = stable
-        self._shape = shape or Shape()
-        self._is_plain = self._shape.is_fair and not exact
-        self._seed = self._shape.seed and (zlib.crc32(b"json" if is_json else b"msgpack", self._shape.seed) or 1)
+        self._shape = shape
+        # where a part has no type, values must come back with the very types they had; else decoding has checked that
+        self._exact = shape.is_untyped
+        self._is_plain = shape.is_fair and not shape.is_untyped
+        self._seed = shape.seed and (zlib.crc32(b"json" if is_json else b"msgpack", shape.seed) or 1)
         self._probe = probe
         self._misfit = explain or misfit
         self._name = name_of(value_type)
-        self.may_hide: bool = not self._shape.is_known or (self._shape.has_floats and is_json)
+        self.may_hide: bool = not shape.is_known or (shape.has_floats and is_json)
         """Whether its bytes may be those of another value too: see `hides`."""
-
-    @property
-    def is_json(self) -> bool:
-        """Whether the bytes are a JSON document."""
-        return self._is_json
 
     def encode(self, value: T) -> bytes:
         """The bytes; EncodeError names the part that has none."""
@@ -184,13 +179,11 @@ class CheckedCodec(Generic[T]):
 
         try:
             before = self._decode(base)
-            if base == data:
-                return self._difference(value, before) is None
-            if (settled := self._settled(before)) is not None:
-                if settled == self._settled(value):
-                    return not self.hides(data) or self._difference(value, before) is None
-                if self._shape.is_literal or (is_plain(before) and is_plain(value)):
-                    return False
+            settled = self._settled(before)
+            if base == data or (settled is not None and settled == self._settled(value)):
+                return not self.hides(data) or self._difference(value, before) is None
+            if settled is not None and (shape.is_literal or (is_plain(before) and is_plain(value))):
+                return False
             # a field that was left out may be written now, with the default that it had; a set may have no order
             return difference(before, value) is None and difference(value, before) is None
         except MemoryError:
@@ -200,21 +193,17 @@ class CheckedCodec(Generic[T]):
 
     def to_tree(self, value: T) -> object:
         """The value as it is written: dicts, lists and scalars, sets in a settled order where their items have one."""
-        tree, error = _attempt(self._to_tree, value)
-        if error is None:
-            return tree
-        problem = self._unencodable(value, error)
-        del value, error
-        raise EncodeError(f"{self._name} cannot be encoded {problem}")
+        try:
+            return self.parse(self._settled(value) or self.encode(value))
+        finally:
+            del value  # tracebacks may show local variables
 
     def from_tree(self, tree: object) -> T:
         """A new value; DecodeError for a tree that does not fit."""
-        value, error = _attempt(lambda document: self._decode(self._dump(document)), tree)
-        if error is None:
-            return cast("T", value)
-        problem = self._misfit(error)
-        del tree, error
-        raise DecodeError(f"the document does not fit {self._name} {problem}")
+        try:
+            return self.decode(self.dump(tree))
+        finally:
+            del tree  # tracebacks may show local variables
 
     def parse(self, data: bytes) -> object:
         """Bytes as a tree, without T: unknown fields are in it. DecodeError for bytes that are no document."""
@@ -241,10 +230,6 @@ class CheckedCodec(Generic[T]):
     def _settled(self, value: T) -> bytes | None:
         return None if self._stable is None else _attempt(self._stable, value)[0]
 
-    def _to_tree(self, value: T) -> object:
-        settled = self._settled(value)
-        return self._parse(self._encode(value) if settled is None else settled)
-
     def _unencodable(self, value: object, error: Exception) -> str:
         """Where and why: the deepest part that cannot be encoded by itself."""
         path = "$"
@@ -265,7 +250,29 @@ class CheckedCodec(Generic[T]):
                 yield step, part, error
 
 
-class JSONCodec(CheckedCodec[T]):
+class _MsgspecCodec(CheckedCodec[T]):
+    """What the two formats of msgspec have in common.
+
+    Args:
+        value_type: T.
+        form: msgspec's module for the format. (Any: a module has no type.)
+    """
+
+    def __init__(self, value_type: type[T], form: Any) -> None:
+        super().__init__(
+            value_type,
+            encode=form.Encoder().encode,
+            decode=decoder_for(value_type, form.Decoder),
+            parse=form.decode,
+            dump=form.encode,
+            is_json=form is msgspec.json,
+            stable=form.Encoder(order="deterministic").encode,
+            shape=shape_of(value_type),
+            probe=form.encode,
+        )
+
+
+class JSONCodec(_MsgspecCodec[T]):
     """JSON by msgspec: dataclasses, attrs, TypedDict, Struct, NamedTuple, builtins, and what they hold.
 
     Raises:
@@ -273,20 +280,10 @@ class JSONCodec(CheckedCodec[T]):
     """
 
     def __init__(self, value_type: type[T]) -> None:
-        decode, shape = decoder_for(value_type, msgspec.json.Decoder), shape_of(value_type)
-        super().__init__(
-            value_type,
-            encode=msgspec.json.Encoder().encode,
-            decode=decode,
-            is_json=True,
-            exact=shape.is_untyped,
-            stable=msgspec.json.Encoder(order="deterministic").encode,
-            shape=shape,
-            probe=msgspec.json.encode,
-        )
+        super().__init__(value_type, msgspec.json)
 
 
-class MessagePackCodec(CheckedCodec[T]):
+class MessagePackCodec(_MsgspecCodec[T]):
     """MessagePack by msgspec: smaller than JSON, for what nobody else reads. Types as JSONCodec.
 
     Raises:
@@ -294,19 +291,7 @@ class MessagePackCodec(CheckedCodec[T]):
     """
 
     def __init__(self, value_type: type[T]) -> None:
-        decode, shape = decoder_for(value_type, msgspec.msgpack.Decoder), shape_of(value_type)
-        super().__init__(
-            value_type,
-            encode=msgspec.msgpack.Encoder().encode,
-            decode=decode,
-            parse=msgspec.msgpack.decode,
-            dump=msgspec.msgpack.encode,
-            is_json=False,
-            exact=shape.is_untyped,
-            stable=msgspec.msgpack.Encoder(order="deterministic").encode,
-            shape=shape,
-            probe=msgspec.msgpack.encode,
-        )
+        super().__init__(value_type, msgspec.msgpack)
 
 
 class PydanticCodec(CheckedCodec[T]):
@@ -329,24 +314,7 @@ class PydanticCodec(CheckedCodec[T]):
             return cast("T", pydantic_model.model_validate_json(data, by_alias=False, by_name=True))
 
         probe = cast("Callable[[object], bytes]", sys.modules["pydantic_core"].to_json)
-        super().__init__(
-            model, encode=encode, decode=decode, is_json=True, exact=True, probe=probe, explain=pydantic_misfit
-        )
-
-
-class _ForeignCodec(CheckedCodec[T]):
-    """Somebody else's codec inside our seam. It has no raw documents: unknown fields do not survive a write."""
-
-    def __init__(self, value_type: type[T], codec: Codec[T]) -> None:
-        super().__init__(
-            value_type,
-            encode=codec.encode,
-            decode=codec.decode,
-            parse=lambda data: codec.to_tree(codec.decode(data)),
-            dump=lambda tree: codec.encode(codec.from_tree(tree)),
-            is_json=codec.is_json,
-            exact=False,
-        )
+        super().__init__(model, encode=encode, decode=decode, is_json=True, probe=probe, explain=pydantic_misfit)
 
 
 def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None) -> CheckedCodec[T]:
@@ -363,7 +331,16 @@ def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None)
     if isinstance(codec, CheckedCodec):
         return codec
     if codec is not None:
-        return _ForeignCodec(value_type, codec)
+        return CheckedCodec(
+            value_type,
+            encode=codec.encode,
+            decode=codec.decode,
+            # there are no raw documents: unknown fields do not survive a write
+            parse=lambda data: codec.to_tree(codec.decode(data)),
+            dump=lambda tree: codec.encode(codec.from_tree(tree)),
+            is_json=codec.is_json,
+            shape=Shape(is_untyped=False),
+        )
     if is_pydantic(value_type):
         return PydanticCodec(value_type)
     return JSONCodec(value_type) if json else MessagePackCodec(value_type)

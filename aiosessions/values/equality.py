@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["canonical", "difference", "fields_of", "is_plain", "parts", "step_to"]
+__all__ = ["canonical", "difference", "fields_of", "is_plain", "names_of", "parts", "step_to"]
 
 _TEXT = frozenset({str})
 _JSON = frozenset({str, int, float, bool, type(None)})
@@ -127,13 +127,16 @@ def _step(value: object, key: object) -> str:
 
 def fields_of(value: object) -> tuple[str, ...]:
     """The names of the fields of a Struct, dataclass, attrs or pydantic instance; none for anything else."""
-    kind: Any = type(value)  # Any: four libraries' classes, told apart by what they carry
-    if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
-    if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind))
-    if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+    return (names_of(type(value)) or ()) + tuple(getattr(value, "__pydantic_extra__", None) or ())
+
+
+def names_of(cls: Any) -> tuple[str, ...] | None:  # Any: four libraries' classes, told apart by what they carry
+    """The names of the fields of such a class; None for a class that can have none."""
+    if issubclass(cls, msgspec.Struct):
+        return tuple(cls.__struct_fields__)
+    if dataclasses.is_dataclass(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+    if (attributes := getattr(cls, "__attrs_attrs__", None)) is not None:
         return tuple(attribute.name for attribute in attributes)
-    if (fields := getattr(kind, "__pydantic_fields__", None)) is not None:
-        return (*fields, *(getattr(value, "model_extra", None) or ()))
-    return ()
+    fields = getattr(cls, "__pydantic_fields__", None)
+    return None if fields is None else tuple(fields)

@@ -130,11 +130,11 @@ class Merger(Generic[T]):
         try:
             if on_conflict == "overwrite":
                 return Merged(ours, self._codec.decode(ours), ())
-            known = [self._known(data) for data in (base, ours, theirs)]
+            before, mine, others = (self._codec.to_tree(self._codec.decode(data)) for data in (base, ours, theirs))
             documents = [
-                self._complete(known[0], known[0], base),
-                self._complete(known[0], known[1], base),  # the fields that we do not know are those that we loaded
-                self._complete(known[2], known[2], theirs),
+                self._complete(before, before, base),
+                self._complete(before, mine, base),  # the fields that we do not know are those that we loaded
+                self._complete(others, others, theirs),
             ]
         except (EncodeError, DecodeError):
             return "what is stored now does not fit it"
@@ -154,11 +154,8 @@ class Merger(Generic[T]):
         except DecodeError:  # a foreign codec knows T only
             return _ABSENT
 
-    def _known(self, data: bytes) -> object:
-        """What T knows of a document, in our own spelling."""
-        return self._codec.to_tree(self._codec.decode(data))
-
     def _complete(self, base: object, ours: object, stored: bytes) -> object:
+        """*ours* with what is *stored* beside what T knows of it, *base*, each in our own spelling."""
         return _carry(self._plan, base, ours, self._codec.parse(stored))
 
 

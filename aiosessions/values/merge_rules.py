@@ -3,7 +3,7 @@
 import collections.abc
 import datetime as dt
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from decimal import Decimal
 from enum import Enum
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiosessions._errors import ConfigError
+from aiosessions.values.equality import names_of
 from aiosessions.values.models import is_pydantic
 
 __all__ = ["Merge", "Plan", "plan_of"]
@@ -21,6 +22,7 @@ C = TypeVar("C")
 
 _MARK = "__aiosessions_merge__"
 _DEEPEST = "[...]" * 8  # containers in containers: a recursive alias (`type J = list[J]`) has no other end
+_NO_DEFAULT = (type(MISSING), type(msgspec.NODEFAULT), msgspec.UnsetType)
 _NUMBERS = frozenset({int, float, Decimal})
 _MOMENTS = frozenset({dt.datetime, dt.date, dt.timedelta})
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -149,25 +151,25 @@ class _Planner:
             config = origin.__struct_config__
             names = dict(zip(origin.__struct_fields__, origin.__struct_encode_fields__, strict=True))
             plan.tag_field, plan.tag, plan.is_whole = config.tag_field, config.tag, config.array_like
-        plan.defaults = dict(self._defaults(origin))
+        plan.defaults = {
+            name: self._written(default) for name, default in _defaults(origin) if not isinstance(default, _NO_DEFAULT)
+        }
         open_ones: tuple[object, ...] = getattr(origin, "__parameters__", ())
         variables = dict(zip(open_ones, typing.get_args(hint), strict=False))
         for name, part in hints.items():
             inner[names.get(name, name)] = self.plan(part, variables, f"{path}.{name}")
         return plan
 
-    def _defaults(self, cls: Any) -> Iterator[tuple[str, object]]:  # Any: a class of four libraries
-        """What may be left out: of a Struct by `omit_defaults`, of a dataclass what was never assigned to it."""
-        known: list[tuple[str, object]] = []
-        if issubclass(cls, msgspec.Struct):
-            for info in msgspec.structs.fields(cls):
-                empty: Any = info.default_factory if info.default_factory in (list, dict, set) else None
-                known.append((info.encode_name, empty() if empty else info.default))
-        elif is_dataclass(cls):
-            known += [(part.name, part.default) for part in fields(cls) if part.default is not MISSING]
-        for name, default in known:
-            if default is not msgspec.NODEFAULT and default is not msgspec.UNSET:
-                yield name, self._written(default)
+
+def _defaults(cls: Any) -> Iterator[tuple[str, object]]:  # Any: a class of four libraries
+    """What may be left out: of a Struct by `omit_defaults`, of a dataclass what was never assigned to it."""
+    if issubclass(cls, msgspec.Struct):
+        for info in msgspec.structs.fields(cls):
+            factory: Any = info.default_factory
+            yield info.encode_name, factory() if factory in (list, dict, set) else info.default
+    elif is_dataclass(cls):
+        for part in fields(cls):
+            yield part.name, part.default
 
 
 def _unwrapped(hint: Any) -> tuple[Any, Merge | None]:  # Any: any type form
@@ -204,15 +206,8 @@ def _hints(cls: Any) -> Mapping[str, object] | None:  # Any: four libraries' cla
             name: typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
             for name, info in cls.__pydantic_fields__.items()
         }
-    if issubclass(cls, msgspec.Struct):
-        names: Iterable[str] = cls.__struct_fields__
-    elif is_dataclass(cls):
-        names = cls.__dataclass_fields__
-    elif hasattr(cls, "__attrs_attrs__"):
-        names = [attribute.name for attribute in cls.__attrs_attrs__]
-    elif typing.is_typeddict(cls):
-        names = cls.__annotations__
-    else:
+    names = cls.__annotations__ if typing.is_typeddict(cls) else names_of(cls)
+    if names is None:
         return None
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
@@ -231,25 +226,23 @@ def _united(plans: list[Plan]) -> Plan:
         return plans[0]
 
     classes = [plan for plan in plans if plan.fields is not None or plan.tagged]
+    lists = [plan for plan in plans if plan.is_list]
     dicts = [plan for plan in plans if plan.items is not None and not plan.is_list and not plan.is_whole]
+    holders = [*dicts, *lists]
     tags = {plan.tag_field for plan in classes}
-    united = Plan(
+    united = replace(
+        classes[0] if len(classes) == 1 else Plan(),
         rule=next((plan.rule for plan in plans if plan.rule), None),
         kinds=frozenset[object]().union(*(plan.kinds for plan in plans)),
-        is_list=any(plan.is_list for plan in plans),
+        items=holders[0].items if len(holders) == 1 else None,
+        is_list=bool(lists),
         is_set=any(plan.is_set for plan in plans),
         is_whole=any(plan.is_whole for plan in plans) or len(dicts) + len(tags) > 1,
     )
-    if len(classes) == 1:
-        united.fields, united.defaults, united.tag_field = classes[0].fields, classes[0].defaults, classes[0].tag_field
-        united.tag, united.tagged = classes[0].tag, classes[0].tagged
-    elif None in tags:
+    if len(classes) > 1 and None in tags:
         united.is_whole = True
-    elif classes:
+    elif len(classes) > 1:
         united.tag_field = classes[0].tag_field
         for plan in classes:
             united.tagged |= plan.tagged or {plan.tag: plan}
-    lists = [plan for plan in plans if plan.is_list]
-    if len(dicts) + len(lists) == 1:
-        united.items = (*dicts, *lists)[0].items
     return united

@@ -244,7 +244,8 @@ def test_nothing_shows_a_key(make: Make) -> None:
 @pytest.mark.parametrize("weak", ["{good} {short}", "{short}"])
 def test_a_traceback_with_captured_locals_shows_no_key(make: Make, weak: str) -> None:
     """V8: error trackers record the locals of every frame."""
-    good, short = new_key(), _base64url.encode(os.urandom(20))
+    raw = os.urandom(32)
+    good, short = _base64url.encode(raw), _base64url.encode(os.urandom(20))
 
     def shown(error: BaseException) -> str:
         own_frame = error.__traceback__
@@ -260,6 +261,12 @@ def test_a_traceback_with_captured_locals_shows_no_key(make: Make, weak: str) ->
         assert good not in text
         assert short not in text
         assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+    with pytest.raises(ConfigError, match="aware") as caught:
+        Key(good, not_before=datetime(2030, 1, 1))  # noqa: DTZ001  naive: what is refused
+    text = shown(caught.value)
+    assert good not in text
+    assert repr(raw) not in text
 
 
 def test_the_claims_do_not_show_body_and_meta() -> None:
