@@ -17,6 +17,8 @@ pytestmark = pytest.mark.anyio
 
 SECONDS = 30
 """What no request of these takes: one that waits for ever is a failure."""
+JUMPING = pytest.mark.parametrize("anyio_backend", [("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})])
+"""Where nothing happens for a while, the clock goes on at once: nobody waits."""
 
 
 @dataclass
@@ -227,6 +229,7 @@ async def test_a_cancelled_request_writes_nothing_but_its_logout(kind: str) -> N
     assert (await scene.session_of(old, side)).value.note == "before"
 
 
+@JUMPING
 async def test_a_cancelled_logout_does_not_wait_for_ever_for_its_backend() -> None:
     """F14, S13: the shield has a bound."""
     scene = Scene("stored")
@@ -265,7 +268,7 @@ async def _cancelled_at(
         gate.open()
 
 
-@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})])
+@JUMPING
 async def test_a_logout_that_its_backend_never_answers_says_that_it_may_not_have_ended() -> None:
     """F14, S13: StorerError within a bound, and the next save tries again."""
     scene = Scene("stored")
