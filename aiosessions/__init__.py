@@ -1,9 +1,5 @@
 """Web sessions for asyncio Python: typed, race-proof, safe by default."""
 
-from aiosessions._cleaner import Cleaner
-from aiosessions._codecs import Codec, JSONCodec, MessagePackCodec, PydanticCodec
-from aiosessions._cookie_overseer import CookieOverseer
-from aiosessions._cookies import CookieOptions, CookieTransport
 from aiosessions._errors import (
     ConfigError,
     ConflictError,
@@ -22,23 +18,30 @@ from aiosessions._errors import (
     UnsupportedError,
 )
 from aiosessions._events import Event
+from aiosessions._flashes import Flash, JSONValue
 from aiosessions._lifetime import Lifetime
-from aiosessions._marks import Flash, JSONValue
-from aiosessions._merge import Merge
-from aiosessions._messages import RequestView, ResponseView
-from aiosessions._sealer import Claims, Key, Sealer, new_key
+from aiosessions._mapping_session import MappingSession
+from aiosessions._request import RequestView, ResponseView
 from aiosessions._session import Session
-from aiosessions._session_ended import session_ended
-from aiosessions._storage_overseer import StorageOverseer
 from aiosessions._store import Request, Response, SessionInfo, Store
-from aiosessions._storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
-from aiosessions._transports import Carried, HeaderTransport, Transport
-from aiosessions._urls import storer_from_url
+from aiosessions.overseers.cookie import CookieOverseer
+from aiosessions.overseers.session_ended import session_ended
+from aiosessions.overseers.storage import StorageOverseer
 from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
 from aiosessions.sealers.jwt import JWTSealer
+from aiosessions.sealers.keys import Key, new_key
+from aiosessions.sealers.sealer import Claims, Expiring, Resealing, Sealer
+from aiosessions.storers.cleaner import Cleaner
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.memory import MemoryStorer
+from aiosessions.storers.registry import storer_from_url
+from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
+from aiosessions.transports.cookies import CookieOptions, CookieTransport
+from aiosessions.transports.headers import HeaderTransport
+from aiosessions.transports.transport import Carried, HTTPSOnly, Transport
+from aiosessions.values.codecs import Codec, JSONCodec, MessagePackCodec, PydanticCodec
+from aiosessions.values.merge import Merge
 
 __all__ = [
     "AESGCMSealer",
@@ -54,10 +57,13 @@ __all__ = [
     "CookieTransport",
     "DecodeError",
     "DiskStorer",
+    "Durable",
     "EncodeError",
     "Event",
+    "Expiring",
     "Flash",
     "HMACSealer",
+    "HTTPSOnly",
     "HeaderTransport",
     "JSONCodec",
     "JSONValue",
@@ -66,6 +72,7 @@ __all__ = [
     "KeyExistsError",
     "Lifetime",
     "Listable",
+    "MappingSession",
     "MemoryStorer",
     "Merge",
     "MessagePackCodec",
@@ -78,6 +85,7 @@ __all__ = [
     "Record",
     "Request",
     "RequestView",
+    "Resealing",
     "Response",
     "ResponseStartedError",
     "ResponseView",

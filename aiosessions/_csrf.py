@@ -2,33 +2,33 @@
 
 import hmac
 import os
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-__all__ = ["KEY_BYTES", "is_masked", "masked", "new_csrf_key"]
+from aiosessions import _base64url
 
-KEY_BYTES = 16
+__all__ = ["is_masked", "masked", "new_csrf_key"]
+
+_KEY = 16  # bytes
 
 
 def new_csrf_key() -> bytes:
     """128 random bits, kept with the session for one epoch."""
-    return os.urandom(KEY_BYTES)
+    return os.urandom(_KEY)
 
 
 def masked(key: bytes) -> str:
     """The key as a token."""
     mask = os.urandom(len(key))
-    return urlsafe_b64encode(mask + _xor(mask, key)).rstrip(b"=").decode()
+    return _base64url.encode(mask + _xor(mask, key))
 
 
-def is_masked(token: str, key: bytes) -> bool:
-    """Whether *token* is the key under some mask; constant time. False for an empty key."""
-    try:
-        raw = urlsafe_b64decode(token.encode("ascii") + b"==")
-    except ValueError:
+def is_masked(token: object, key: bytes) -> bool:
+    """Whether *token* is the key under some mask; constant time. False for an empty key, and for what is no text."""
+    raw = _base64url.decode(token) if isinstance(token, str) else None
+    if not key or raw is None or len(raw) != 2 * len(key):
         return False
 
-    half = len(raw) // 2
-    return bool(key) and len(raw) == 2 * len(key) and hmac.compare_digest(_xor(raw[:half], raw[half:]), key)
+    half = len(key)
+    return hmac.compare_digest(_xor(raw[:half], raw[half:]), key)
 
 
 def _xor(left: bytes, right: bytes) -> bytes:

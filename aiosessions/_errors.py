@@ -1,6 +1,7 @@
 """What can go wrong, one class per thing a caller may want to tell apart."""
 
 __all__ = [
+    "STRIPPED",
     "ConfigError",
     "ConflictError",
     "DecodeError",
@@ -16,6 +17,7 @@ __all__ = [
     "StorerError",
     "UnsavedSessionWarning",
     "UnsupportedError",
+    "strip",
 ]
 
 
@@ -102,3 +104,35 @@ class UnsavedSessionWarning(ResourceWarning):
 
 def _too_large(name: str, size: int, limit: int) -> SessionTooLargeError:
     return SessionTooLargeError(name, size=size, limit=limit)
+
+
+class _Stripped:
+    """Around everything that calls storers, sealers and codecs: what leaves here shows no token and no value.
+
+    Error trackers upload the local variables of every frame of a traceback, causes and contexts included: those of a
+    driver hold what was sent, those of a sealer the token. Their messages stay.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            strip(error)
+
+
+STRIPPED = _Stripped()
+
+
+def strip(error: BaseException) -> None:
+    """The same, where an exception is caught; one that is none of ours stays as it is."""
+    if not isinstance(error, SessionError):
+        return
+
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            waiting += [each.__cause__, each.__context__]

@@ -1,13 +1,18 @@
 """What happened, for audit trails and metrics: one Event per fact, the log lines from the same place."""
 
 import logging
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
+
+from aiosessions._errors import DecodeError
 
 __all__ = ["Event", "EventKind", "Reporter", "logger"]
 
 logger = logging.getLogger("aiosessions")
+_FIELD = re.compile(r"at `\$\.?([^`]*)`")
 
 EventKind = Literal[
     "created",
@@ -23,6 +28,7 @@ EventKind = Literal[
     "rejected",
     "token_superseded",
     "token_reused",
+    "unreadable",
     "store_failed",
 ]
 
@@ -34,12 +40,12 @@ _LEVELS: dict[EventKind, int] = {
     "dropped": logging.INFO,
     "conflict": logging.WARNING,
     "token_reused": logging.WARNING,
+    "unreadable": logging.WARNING,
     "store_failed": logging.ERROR,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One fact about one session; never holds a token or a value.
 
     Args:
@@ -48,7 +54,7 @@ class Event:
         handle: its public reference, or "" where none is known.
         user_id: the user bound to it.
         reason: why, in a word or two: `unknown`, `wrong secret`, `malformed`, ...
-        fields: the fields a merge had to decide.
+        fields: those that a merge had to decide, or the one that no longer fits.
     """
 
     kind: EventKind
@@ -84,7 +90,8 @@ class Reporter:
         if logger.isEnabledFor(level):
             about = ", ".join(filter(None, (reason, *fields)))
             # %r and the bound: user text cannot forge or flood log lines (ASVS 5 16.4.1)
-            logger.log(level, "session %s %s %s user=%.80r %.200s", name, handle or "-", kind, user_id, about)
+            line = (name, _on_one_line(handle) or "-", kind, user_id, _on_one_line(about))
+            logger.log(level, "session %s %.80s %s user=%.80r %.200s", *line)
 
         if self._on_event is None:
             return
@@ -93,3 +100,13 @@ class Reporter:
             self._on_event(Event(kind, name, handle, user_id, reason, fields))
         except Exception:  # the application's own function: a broken audit trail must not break the request
             logger.exception("on_event raised")
+
+    def unreadable(self, name: str, handle: str, user_id: str | None, error: DecodeError) -> None:
+        """Written by another version: it stays until what takes its place is stored."""
+        logger.warning("session %s %s cannot be read: %s", name, _on_one_line(handle), error)
+        field = _FIELD.search(str(error))
+        self("unreadable", name, handle, user_id, fields=(field[1],) if field else ())
+
+
+def _on_one_line(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]

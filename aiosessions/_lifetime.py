@@ -1,5 +1,6 @@
 """How long a session lives, and how long its cookie stays."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -11,6 +12,7 @@ __all__ = ["MAX_AGE_LIMIT", "Lifetime", "moment", "unpack_lifetime"]
 
 MAX_AGE_LIMIT = timedelta(days=400)
 """What a browser keeps a cookie at most (RFC 6265bis §5.5)."""
+_MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,9 @@ class Lifetime:
         """15 minutes idle, 12 hours absolute (NIST SP 800-63B-4 §2.3.3)."""
         return cls(timedelta(minutes=15), timedelta(hours=12))
 
+    @cached_property
     def touch_window(self) -> float:
         """How stale `seen_at` may get before a read writes, in seconds."""
-        return self._touch_window
-
-    @cached_property
-    def _touch_window(self) -> float:
         if self.touch is not None:
             return self.touch.total_seconds()
         if self.idle is None:
@@ -102,6 +101,19 @@ class Lifetime:
 
         idle_at = seen_at + self.idle.total_seconds()
         return idle_at if ends_at is None or idle_at < ends_at else ends_at
+
+    def max_age(self, now: float, ends_at: float | None) -> int | None:
+        """The cookie's Max-Age in whole seconds: a persistent cookie never ends before its record does.
+
+        Args:
+            now: unix seconds.
+            ends_at: the absolute deadline, unix seconds; None: none.
+        """
+        if self.cookie == "browser" or (self.cookie == "persistent" and ends_at is None):
+            return None
+
+        seconds = self.cookie.total_seconds() if isinstance(self.cookie, timedelta) else (ends_at or now) - now
+        return min(max(math.ceil(seconds), 1), _MAX_AGE)
 
     def pack(self) -> tuple[float | str | None, ...]:
         """What a record's meta keeps of it: numbers are seconds."""

@@ -1,21 +1,28 @@
-"""The session of a `dict[str, V]`: at run time it *is* the mapping it holds."""
+"""The session of a `dict[str, V]`: it *is* the mapping it holds."""
 
-from collections.abc import Iterable, Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Self, TypeVar, get_args, get_origin, overload
 
 from aiosessions._errors import KeyExistsError, NoKeyError
 from aiosessions._session import Session
 
-__all__ = ["MappingSession"]
+__all__ = ["MappingSession", "session_type"]
 
 V = TypeVar("V")
+D = TypeVar("D")
 
 
-class _MappingFace(MutableMapping[str, V]):
-    """The mapping methods, over `value`."""
+class MappingSession(Session[dict[str, V]], MutableMapping[str, V]):
+    """A Session that reads and changes like its `value`; what a store of `dict[str, V]` gives.
+
+    It equals every mapping of the same items, another session's too; its hash is by identity. An empty one is false.
+    A missing key is a NoKeyError, which is a KeyError.
+    """
 
     __slots__ = ()
-    value: dict[str, V]
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     def __getitem__(self, key: str) -> V:
         try:
@@ -41,26 +48,67 @@ class _MappingFace(MutableMapping[str, V]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.value)
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self.value)
+
+    @overload
+    def __or__(self, other: Mapping[str, V], /) -> dict[str, V]: ...
+    @overload
+    def __or__(self, other: Mapping[str, D], /) -> dict[str, V | D]: ...
+    def __or__(self, other: object, /) -> dict[str, Any]:  # Any: the overloads say of what
+        return {**self.value, **other} if isinstance(other, Mapping) else NotImplemented
+
+    @overload
+    def __ror__(self, other: Mapping[str, V], /) -> dict[str, V]: ...
+    @overload
+    def __ror__(self, other: Mapping[str, D], /) -> dict[str, V | D]: ...
+    def __ror__(self, other: object, /) -> dict[str, Any]:  # Any: as above
+        return {**other, **self.value} if isinstance(other, Mapping) else NotImplemented
+
+    def __ior__(self, other: Mapping[str, V] | Iterable[tuple[str, V]], /) -> Self:  # type: ignore[misc]  # like dict's: `|` makes another, `|=` changes this one
+        self.value.update(other)
+        return self
+
+    def copy(self) -> dict[str, V]:
+        """The items in a plain dict, which no store saves; `|` gives one too."""
+        return self.value.copy()
+
     def add(self, key: str, value: V) -> None:
-        """Set a key that must not be there yet, or KeyExistsError."""
+        """Set a key that must not be there yet.
+
+        Raises:
+            KeyExistsError: it is.
+        """
         if key in self.value:
             raise KeyExistsError(key)
+
         self.value[key] = value
 
-    def clear(self, *, keep: Iterable[str] = ()) -> None:
-        """Remove every key but those in *keep*."""
-        kept = {key: self.value[key] for key in keep if key in self.value}
+    def popitem(self) -> tuple[str, V]:
+        """Remove and give the item that was added last.
+
+        Raises:
+            NoKeyError: there is none.
+        """
+        try:
+            return self.value.popitem()
+        except KeyError:
+            raise NoKeyError("the session is empty") from None
+
+    def clear(self, *, keep: Iterable[str] | None = None) -> None:
+        """Remove every key, and unbind the user: see `clear_user`.
+
+        Args:
+            keep: remove every key but these, and leave the user bound.
+        """
+        kept = {key: self.value[key] for key in keep or () if key in self.value}
         self.value.clear()
         self.value.update(kept)
+        if keep is None and self.is_authenticated:
+            self.clear_user()
 
 
-if TYPE_CHECKING:
-    MappingSession = Session[dict[str, Any]]  # Any: V is the application's
-else:
-
-    class MappingSession(Session, _MappingFace):
-        """A Session whose mapping face works."""
-
-        __slots__ = ()
-        __hash__ = Session.__hash__
-        __eq__ = object.__eq__
+def session_type(value_type: Any) -> type[Session[Any]]:  # Any: whatever a store may be of
+    """The class of a store's sessions: MappingSession for `dict[str, V]` and a bare `dict`, and for nothing else."""
+    is_mapping = value_type is dict or (get_origin(value_type) is dict and get_args(value_type)[0] is str)
+    return MappingSession if is_mapping else Session

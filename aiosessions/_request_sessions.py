@@ -4,21 +4,23 @@ Adapters know this file and `Store`, and nothing else of the core.
 """
 
 from functools import singledispatch
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
-from aiosessions._errors import ConfigError, ConflictError, SessionError
+from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, strip
 from aiosessions._events import logger
-from aiosessions._marks import Exchange
-from aiosessions._messages import ASGIRequest, RequestView, ResponseView
+from aiosessions._place import Keeper, Place
+from aiosessions._reply import Reply
+from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
+from aiosessions._turn import Turn
+from aiosessions.transports.transport import Carried
 
 __all__ = [
     "SCOPE_KEY",
-    "Loading",
     "RequestSessions",
-    "Saver",
+    "claimed",
     "error_status",
     "incoming",
     "incoming_other",
@@ -28,88 +30,23 @@ __all__ = [
 SCOPE_KEY = "aiosessions"
 
 
-class Saver(Protocol):
-    """What saving a request's sessions asks of the store that opened each."""
-
-    def prepare(self, session: Session[Any], *, can_tell: bool = True) -> None:
-        """Encode and check; write nothing. Unless it *can_tell* the client, there can be no new token."""
-        ...
-
-    async def commit(self, session: Session[Any]) -> None:
-        """Write what `prepare` found to be written."""
-        ...
-
-    def discard(self, session: Session[Any]) -> None:
-        """Forget every change but a destroy."""
-        ...
-
-    def deliver(self, session: Session[Any], response: ResponseView) -> None:
-        """Tell the client."""
-        ...
-
-    def vary(self, name: str, response: ResponseView) -> None:
-        """The response depends on the session's token."""
-        ...
-
-
-class Loading:
-    """Stands where a session will: a second `get` waits for the first."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None  # made by the first who waits: most loads have no audience
-
-    async def wait(self) -> None:
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
-
-    def done(self) -> None:
-        if self._event is not None:
-            self._event.set()
-
-
 class RequestSessions:
-    """Every session that was looked for during one request, by store and name.
+    """Every session that was looked for during one request, by its place.
 
     Refers to sessions; no session refers to it: a cycle per request would cost a collection per request.
+
+    Args:
+        scheme: of the request.
     """
 
-    __slots__ = ("_claims", "_found", "exchange", "has_conflict")
+    __slots__ = ("_unended", "claims", "found", "has_conflict", "reply")
 
-    def __init__(self) -> None:
-        self.exchange = Exchange()
+    def __init__(self, scheme: str = "https") -> None:
+        self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
-        self._found: dict[tuple[Saver, str], Session[Any] | Loading] = {}
-        self._claims: dict[str, Saver] = {}
-
-    def find(self, store: Saver, name: str) -> Session[Any] | Loading | None:
-        """What this request has for the name."""
-        return self._found.get((store, name))
-
-    def put(self, store: Saver, name: str, entry: Session[Any] | Loading) -> None:
-        """From now on `find` gives *entry*."""
-        self._found[(store, name)] = entry
-
-    def forget(self, store: Saver, name: str) -> None:
-        """A load failed: the next `get` tries again."""
-        del self._found[(store, name)]
-
-    def claim(self, where: str, store: Saver) -> None:
-        """Reserve a cookie's or header's name for one store.
-
-        Raises:
-            ConfigError: another store uses it in this request.
-        """
-        if self._claims.setdefault(where, store) is not store:
-            raise ConfigError(f"two stores use the {where}: give one of them another name=")
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def _sessions(self) -> list[tuple[Saver, Session[Any]]]:
-        return [(store, entry) for (store, _), entry in self._found.items() if isinstance(entry, Session)]
+        self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
+        self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
+        self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
 
     async def save(self, status: int) -> None:
         """Save before a response of this status: below 500 everything, else what was destroyed.
@@ -121,39 +58,65 @@ class RequestSessions:
                 `deliver` tells the client of the sessions that were written.
         """
         if status >= 500 or self.has_conflict:
-            await self._abandon()
+            await self.abandon()
             return
 
-        can_tell = not self.exchange.is_started
+        can_tell = not self.reply.is_started
+        plans: list[tuple[Keeper[Any], Any]] = []  # Any: stores of any types, and their plans
         try:
-            opened = self._sessions()
-            for store, session in opened:
-                store.prepare(session, can_tell=can_tell)
-            for store, session in opened:
-                await store.commit(session)
-        except SessionError:
-            await self._abandon()
+            for place, session in self.found.items():
+                if isinstance(session, Session):
+                    plan = place.keeper.plan(session, can_tell=can_tell)
+                    if plan is not None:
+                        plans.append((place.keeper, plan))
+            for store, plan in plans:
+                await store.carry_out(plan)
+        except BaseException as error:  # also what is no error of ours, and a cancellation
+            strip(error)
+            await self.abandon()
             raise
 
-    async def _abandon(self) -> None:
-        for store, session in self._sessions():
-            store.discard(session)
+    async def abandon(self) -> None:
+        """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
+        for session in list(self.found.values()):
+            if isinstance(session, Session):
+                session._abandon()
+        await self.end()
+
+    async def end(self) -> None:
+        """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
+
+        For when the application is through, however it came to be: what it destroyed after the headers, or before its
+        client hung up, ends without a save.
+        """
+        for place, session in list(self.found.items()):
+            if not isinstance(session, Session) or not session._ended or place in self._unended:
+                continue
             try:
-                await store.commit(session)
-            except SessionError:  # the answer is an error already, and the other sessions want their turn
+                with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
+                    await place.keeper.end(session)
+            except Exception:  # noqa: BLE001  # logged: there is nobody to tell any more, and the others want their turn
+                self._unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:
         """Put the tokens and `Vary` on the response whose headers leave now."""
-        for (store, name), entry in self._found.items():
-            if isinstance(entry, Session):
-                store.deliver(entry, response)
-            store.vary(name, response)
-        self.exchange.is_started = True
+        reply = self.reply
+        if reply.words:
+            reply.write_on(response)
+        for place in self.found:
+            place.transport.vary(response, place.name)
+        reply.is_started = True
 
     def must_tell(self) -> bool:
         """Whether a response has to carry something, whatever its status."""
-        return any(session._outgoing is not None or session._doomed for _, session in self._sessions())
+        sessions = (entry for entry in self.found.values() if isinstance(entry, Session))
+        return bool(self.reply.words) or any(session._is_ending for session in sessions)
+
+
+def claimed(carried: Carried) -> ConfigError:
+    """What two stores are told that use one cookie or header in one request."""
+    return ConfigError(f"two stores use the {carried.where}: give one of them another name=")
 
 
 def error_status(error: SessionError) -> int:
@@ -165,7 +128,7 @@ def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework h
     """The sessions on an ASGI scope, put there by whoever comes first."""
     sessions = scope.get(SCOPE_KEY)
     if sessions is None:
-        sessions = scope[SCOPE_KEY] = RequestSessions()
+        sessions = scope[SCOPE_KEY] = RequestSessions(scope.get("scheme", "http"))
     found: RequestSessions = sessions
     return found
 
@@ -174,7 +137,7 @@ def incoming(request: Any) -> tuple[RequestView, RequestSessions]:  # Any: whate
     """A view of a request, and the sessions it carries."""
     scope = getattr(request, "scope", None)
     if scope is not None:
-        return ASGIRequest(scope), sessions_of_request(scope)
+        return ASGIRequest(scope), scope.get(SCOPE_KEY) or sessions_of_request(scope)
 
     return incoming_other(request)
 

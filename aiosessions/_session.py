@@ -1,35 +1,27 @@
-"""One named session during one request. Pure state: no I/O, nothing to await."""
+"""One named session during one request. Pure state: no I/O, nothing to await.
 
-import os
-import sys
-import warnings
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+A session is a value beside the State it was read from and the Wishes of its handler. Only this file writes a session's
+private attributes.
+"""
+
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from aiosessions._csrf import is_masked, masked, new_csrf_key
-from aiosessions._errors import NotAuthenticatedError, ReauthenticationError, UnsavedSessionWarning
+from aiosessions._errors import NotAuthenticatedError, ReauthenticationError
+from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
 from aiosessions._lifetime import Lifetime, moment
-from aiosessions._marks import (
-    Doomed,
-    Exchange,
-    Flash,
-    JSONValue,
-    Keeper,
-    Marks,
-    Outgoing,
-    check_json,
-    check_text,
-    check_user_id,
-)
-from aiosessions._meta import BLANK, Meta
-from aiosessions._storer import Record
+from aiosessions._place import Place
+from aiosessions._reply import Reply
+from aiosessions._state import Ending, Standing, State, Wishes
+from aiosessions._text import check_label, check_user_id
+from aiosessions._tokens import Token
+from aiosessions._turn import Turn
+from aiosessions.transports.transport import Carried
 
 __all__ = ["Session"]
 
 T = TypeVar("T")
-V = TypeVar("V")
-D = TypeVar("D")
 
 
 class Session(Generic[T]):
@@ -40,28 +32,19 @@ class Session(Generic[T]):
 
     __slots__ = (
         "__weakref__",
-        "_base",
         "_carried",
-        "_doomed",
-        "_draft",
-        "_exchange",
-        "_handle",
-        "_is_busy",
-        "_is_degraded",
-        "_is_inert",
+        "_ended",
+        "_failed",
         "_is_new",
-        "_is_sent",
-        "_keeper",
-        "_marks",
-        "_meta",
-        "_name",
-        "_outgoing",
+        "_lives",
+        "_place",
         "_presented",
-        "_record",
-        "_replaced",
-        "_seen_at",
+        "_reply",
         "_stale",
-        "_unverified",
+        "_standing",
+        "_state",
+        "_turn",
+        "_wishes",
         "value",
     )
 
@@ -70,47 +53,39 @@ class Session(Generic[T]):
 
     def __init__(
         self,
-        keeper: Keeper[T],
-        name: str,
-        carried: Any,  # Any: the Transport's own, handed back to it
-        exchange: Exchange,
+        place: Place,
+        carried: Carried,
+        reply: Reply,
         value: T,
-        base: bytes,
-        handle: str = "",
-        record: Record | None = None,
-        meta: Meta = BLANK,
+        state: State,
+        *,
+        presented: bytes = b"",
+        stale: Token | None = None,
+        standing: Standing = "fine",
+        ended: tuple[Ending, ...] = (),
     ) -> None:
         self.value = value
-        self._keeper = keeper
-        self._name = name
+        self._place = place
         self._carried = carried
-        self._exchange = exchange
-        self._base = base  # the value as it was when it was last in step with the store
-        self._handle = handle
-        self._record = record  # what is stored, as far as this request knows; None: nothing
-        self._meta = meta
-        self._is_new = record is None
-        self._seen_at = keeper.now() if record is None else record.seen_at
-        self._marks: Marks | None = None
-        self._doomed: tuple[Doomed, ...] = ()  # what ends at save
-        self._replaced: Doomed | None = None  # what this session takes the place of, once it is stored
-        self._unverified = ""  # a token that may name such a session
-        self._stale: Any = None  # Any: the overseer's own: a token that came sealed under an older key
-        self._presented = b""  # the digest of the secret that the request brought
-        self._draft: Any = None  # Any: the overseer's own, between its two phases
-        self._outgoing: Outgoing | None = None
-        self._is_sent = False  # a token has been handed to a response
-        self._is_inert = False  # neither stored nor sent, but for a login
-        self._is_degraded = False
-        self._is_busy: Any = False  # Any: True, or the event a second save waits for
+        self._reply = reply
+        self._state = state  # what is stored, as far as this request knows
+        self._wishes: Wishes | None = None
+        self._is_new = not state.handle
+        self._presented = presented  # the digest of the secret that the request brought
+        self._stale = stale  # a token that came sealed under an older key
+        self._standing: Standing = standing
+        self._ended = ended
+        self._lives = 0  # how often it was destroyed: what was written for an earlier life ends too
+        self._failed: tuple[bytes, Wishes] | None = None  # what an explicit save could not save
+        self._turn = Turn()  # two saves of one session go one by one
 
     def __repr__(self) -> str:  # ends up in logs: no token, no value
-        return f"<Session {self._name} handle={self._handle!r} is_new={self._is_new}>"
+        return f"<Session {self._place.name} handle={self._state.handle!r} is_new={self._is_new}>"
 
     @property
     def name(self) -> str:
         """The session's name."""
-        return self._name
+        return self._place.name
 
     @property
     def is_new(self) -> bool:
@@ -120,27 +95,27 @@ class Session(Generic[T]):
     @property
     def handle(self) -> str:
         """Public reference, no credential: for logs and "your devices" pages; "" until first saved."""
-        return self._handle
+        return self._state.handle
 
     @property
     def is_degraded(self) -> bool:
         """The storer failed and `on_storer_error="new"` made this session up: saving it raises StorerError."""
-        return self._is_degraded
+        return self._standing == "unread"
 
     @property
     def created_at(self) -> datetime:
         """When the session was first stored; aware, UTC."""
-        return moment(self._seen_at if self._record is None else self._record.created_at)
+        return moment(self._state.created_at)
 
     @property
     def updated_at(self) -> datetime:
         """Last write of the value; aware, UTC."""
-        return moment(self._seen_at if self._record is None else self._meta.updated_at)
+        return moment(self._state.meta.updated_at if self._state.handle else self._state.seen_at)
 
     @property
     def seen_at(self) -> datetime:
         """Last touch or write; aware, UTC."""
-        return moment(self._seen_at)
+        return moment(self._state.seen_at)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -152,28 +127,27 @@ class Session(Generic[T]):
     def is_expired(self) -> bool:
         """Now past it: for sockets and jobs that hold a session long."""
         deadline = self._deadline()
-        return deadline is not None and self._keeper.now() >= deadline
+        return deadline is not None and self._place.keeper.now() >= deadline
 
     def _deadline(self) -> float | None:
-        marks = self._marks
-        meta = self._meta
-        lifetime = marks.lifetime if marks and marks.lifetime else meta.effective_lifetime(self._keeper.lifetime)
-        ends_at = meta.ends_at
-        if self._record is None or (marks and marks.is_login):
-            started = marks.user[1] if marks and marks.user else self._seen_at
+        state, wishes = self._state, self._wishes
+        own = wishes.lifetime if wishes else None
+        lifetime = own or state.meta.effective_lifetime(self._place.keeper.lifetime)
+        ends_at = state.meta.ends_at
+        if not state.handle or (wishes and wishes.is_login):
+            started = wishes.user[1] if wishes and wishes.user else state.seen_at
             ends_at = None if lifetime.absolute is None else started + lifetime.absolute.total_seconds()
-
-        return lifetime.deadline(self._seen_at, ends_at)
+        return lifetime.deadline(state.seen_at, ends_at)
 
     # the user
 
     @property
     def user_id(self) -> str | None:
         """The user bound by `set_user`."""
-        if self._marks and self._marks.user:
-            return self._marks.user[0]
+        if self._wishes and self._wishes.user:
+            return self._wishes.user[0]
 
-        return None if self._record is None else self._record.owner
+        return self._state.owner
 
     @property
     def is_authenticated(self) -> bool:
@@ -183,10 +157,10 @@ class Session(Generic[T]):
     @property
     def authenticated_at(self) -> datetime | None:
         """When `set_user` was last called; aware, UTC."""
-        if self._marks and self._marks.user:
-            return moment(self._marks.user[1]) if self._marks.is_login else None
+        if self._wishes and self._wishes.user:
+            return moment(self._wishes.user[1]) if self._wishes.is_login else None
 
-        since = self._meta.authenticated_at
+        since = self._state.meta.authenticated_at
         return None if since is None else moment(since)
 
     def require_user(self) -> str:
@@ -197,7 +171,7 @@ class Session(Generic[T]):
         """
         user_id = self.user_id
         if user_id is None:
-            raise NotAuthenticatedError(f"session {self._name!r} has no user: call set_user() at login")
+            raise NotAuthenticatedError(f"session {self.name!r} has no user: call set_user() at login")
 
         return user_id
 
@@ -213,7 +187,7 @@ class Session(Generic[T]):
         """
         user_id = self.require_user()
         since = self.authenticated_at
-        if since is None or self._keeper.now() - since.timestamp() > within.total_seconds():
+        if since is None or self._place.keeper.now() - since.timestamp() > within.total_seconds():
             raise ReauthenticationError(f"the login is older than {within}: ask for the credential again")
 
         return user_id
@@ -230,88 +204,88 @@ class Session(Generic[T]):
         Raises:
             TypeError: *user_id* is not a str; write `set_user(str(user.id))`.
             ValueError: *user_id* is empty, too long, or holds NUL or a lone surrogate.
+            ConfigError: this store cannot keep such a *lifetime*.
         """
         check_user_id(user_id)
+        if lifetime is not None:
+            self._place.keeper.check_lifetime(lifetime)
         self.regenerate()
-        marks = self._marked()
-        marks.user = (user_id, self._keeper.now())
-        marks.lifetime = lifetime
+        wishes = self._wish()
+        wishes.user = (user_id, self._place.keeper.now())
+        wishes.lifetime = lifetime
 
     def clear_user(self) -> None:
         """Unbind the user and regenerate. The value stays, flashes and label go. Logout is `destroy()`."""
         self.regenerate()
-        marks = self._marked()
-        marks.user = (None, self._keeper.now())
-        marks.lifetime = None
-        marks.label = None
-        marks.added.clear()
-        marks.emptied = True
+        wishes = self._wish()
+        wishes.user = (None, self._place.keeper.now())
+        wishes.lifetime = None
+        wishes.label = None
+        wishes.added.clear()
+        wishes.emptied = True
 
     # its life
 
     def regenerate(self) -> None:
         """A new secret at save: older tokens are dead, and so are requests that came in with them."""
-        marks = self._marked()
-        marks.rotations += 1
-        marks.csrf = b""
+        wishes = self._wish()
+        wishes.rotations += 1
+        wishes.csrf = b""
 
     def destroy(self) -> None:
         """Gone at save, on both sides, also when the handler then fails; stays gone (ASVS 5 7.4.1).
 
         The object is then a new, empty session.
         """
-        if self._record is not None:
-            self._doomed = (*self._doomed, Doomed(self._handle, self._record.owner, self._meta))
-        if not self._is_inert:
-            self._outgoing = Outgoing()
-        self._record = None
-        self._meta = BLANK
-        self._handle = ""
-        self._marks = None
+        ended = [
+            each._replace(is_due=True, is_wanted=True) for each in self._ended
+        ]  # what it took the place of goes too
+        if self._state.handle:
+            ended.append(Ending(self._state, is_due=True, is_wanted=True, is_anyhow=True))
+        self._ended = tuple(ended)
+        if self._standing != "dead":
+            self._standing = "fine"
+            self._reply.clear(self._place, self._carried)
+        self._wishes = None
+        self._failed = None
+        self._stale = None
         self._is_new = True
-        self._seen_at = self._keeper.now()
-        self.value, self._base = self._keeper.fresh()
+        self._lives += 1
+        self.value, data = self._place.keeper.fresh()
+        self._state = State.blank(data, self._place.keeper.now())
 
     def touch(self) -> None:
         """Extend the idle deadline now, whatever the touch window says."""
-        self._marked().is_touched = True
+        self._wish().is_touched = True
 
-    def _marked(self) -> Marks:
-        if self._marks is None:
-            self._marks = Marks()
-        return self._marks
+    def _wish(self) -> Wishes:
+        if self._wishes is None:
+            self._wishes = Wishes()
+        return self._wishes
 
     # label and flashes
 
     @property
     def label(self) -> str | None:
         """Free text for session lists ("Firefox on Linux"), at most 200 characters."""
-        if self._marks and self._marks.label:
-            return self._marks.label[0]
+        if self._wishes and self._wishes.label:
+            return self._wishes.label[0]
 
-        return None if self._marks and self._marks.emptied else self._meta.label
+        return None if self._wishes and self._wishes.emptied else self._state.meta.label
 
     @label.setter
     def label(self, label: str | None) -> None:
-        if label is not None:
-            if not isinstance(label, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
-                raise TypeError(f"label must be a str, not {type(label).__name__}")
-            if len(label) > 200:
-                raise ValueError(f"label has {len(label)} characters, and 200 is the most")
-            check_text("label", label)
+        check_label(label)
         if label != self.label:
-            self._marked().label = (label,)
+            self._wish().label = (label,)
 
     def flash(self, message: str, category: str = "info", data: JSONValue = None) -> None:
         """Leave a message for the next page that takes it.
 
         Raises:
-            EncodeError: the message is not text or *data* is not JSON.
+            EncodeError: the message is not text, or *data* is not JSON of 64-bit numbers at most 100 deep.
         """
-        check_text("flash message", message)
-        check_text("flash category", category)
-        check_json("flash data", data)
-        self._marked().added.append((os.urandom(6).hex(), message, category, data))
+        self._wish().added.append(packed_flash(message, category, data))
 
     def flashes(self, category: str | None = None, *, peek: bool = False) -> list[Flash]:
         """Take the messages that wait, oldest first: each is read once.
@@ -320,18 +294,18 @@ class Session(Generic[T]):
             category: only these; the others stay.
             peek: look, and leave them.
         """
-        marks = self._marks
-        taken: set[str] = marks.taken if marks else set()
-        stored = () if marks and marks.emptied else self._meta.flashes
+        wishes = self._wishes
+        taken: set[str] = wishes.taken if wishes else set()
+        stored = () if wishes and wishes.emptied else self._state.meta.flashes
         waiting = [flash for flash in stored if flash[0] not in taken]
-        waiting += marks.added if marks else ()
+        waiting += wishes.added if wishes else ()
         chosen = [flash for flash in waiting if category is None or flash[2] == category]
         if chosen and not peek:
-            marks = self._marked()
-            marks.added = [flash for flash in marks.added if flash not in chosen]
-            marks.taken |= {flash[0] for flash in chosen} & {flash[0] for flash in stored}
+            wishes = self._wish()
+            wishes.added = [flash for flash in wishes.added if flash not in chosen]
+            wishes.taken |= {flash[0] for flash in chosen} & {flash[0] for flash in stored}
 
-        return [Flash(*flash[1:]) for flash in chosen]
+        return [shown(flash) for flash in chosen]
 
     # CSRF
 
@@ -339,7 +313,7 @@ class Session(Generic[T]):
         """A token for a form or a header: masked anew each time, bound to this session and epoch (ASVS 5 3.5.1)."""
         key = self._csrf_key()
         if not key:
-            key = self._marked().csrf = new_csrf_key()
+            key = self._wish().csrf = new_csrf_key()
         return masked(key)
 
     def check_csrf(self, token: str) -> bool:
@@ -347,53 +321,79 @@ class Session(Generic[T]):
         return is_masked(token, self._csrf_key())
 
     def _csrf_key(self) -> bytes:
-        if self._marks and (self._marks.csrf or self._marks.rotations):
-            return self._marks.csrf
+        if self._wishes and (self._wishes.csrf or self._wishes.rotations):
+            return self._wishes.csrf
 
-        return self._meta.csrf
+        return self._state.meta.csrf
 
-    if sys.flags.dev_mode:
+    # what the store tells it
 
-        def __del__(self) -> None:
-            if self._keeper.is_unsaved(self):
-                warnings.warn(
-                    f"{self!r} was changed and never saved: is SessionMiddleware there?",
-                    UnsavedSessionWarning,
-                    stacklevel=2,
-                    source=self,
-                )
+    @property
+    def _is_ending(self) -> bool:
+        """Whether something was destroyed that has not ended yet."""
+        return bool(self._ended) and any(each.is_due for each in self._ended)
 
-    if TYPE_CHECKING:
-        # when T is dict[str, V], and only then: at run time a MappingSession, which the overseer picks
-        def __getitem__(self: "Session[dict[str, V]]", key: str) -> V: ...
-        def __setitem__(self: "Session[dict[str, V]]", key: str, value: V) -> None: ...
-        def __delitem__(self: "Session[dict[str, V]]", key: str) -> None: ...
-        def __contains__(self: "Session[dict[str, V]]", key: object) -> bool: ...
-        def __len__(self: "Session[dict[str, V]]") -> int: ...
-        def __iter__(self: "Session[dict[str, V]]") -> Iterator[str]: ...
-        def keys(self: "Session[dict[str, V]]") -> KeysView[str]: ...
-        def values(self: "Session[dict[str, V]]") -> ValuesView[V]: ...
-        def items(self: "Session[dict[str, V]]") -> ItemsView[str, V]: ...
-        @overload
-        def get(self: "Session[dict[str, V]]", key: str, /) -> V | None: ...
-        @overload
-        def get(self: "Session[dict[str, V]]", key: str, default: V, /) -> V: ...
-        @overload
-        def get(self: "Session[dict[str, V]]", key: str, default: D, /) -> V | D: ...
-        def get(self, key: str, default: object = None, /) -> object: ...
-        def setdefault(self: "Session[dict[str, V]]", key: str, default: V, /) -> V: ...
-        @overload
-        def pop(self: "Session[dict[str, V]]", key: str, /) -> V: ...
-        @overload
-        def pop(self: "Session[dict[str, V]]", key: str, default: V, /) -> V: ...
-        @overload
-        def pop(self: "Session[dict[str, V]]", key: str, default: D, /) -> V | D: ...
-        def pop(self, key: str, default: object = None, /) -> object: ...
-        def popitem(self: "Session[dict[str, V]]") -> tuple[str, V]: ...
-        @overload
-        def update(self: "Session[dict[str, V]]", other: Mapping[str, V], /, **items: V) -> None: ...
-        @overload
-        def update(self: "Session[dict[str, V]]", other: Iterable[tuple[str, V]] = (), /, **items: V) -> None: ...
-        def update(self, other: object = (), /, **items: object) -> None: ...
-        def add(self: "Session[dict[str, V]]", key: str, value: V) -> None: ...
-        def clear(self: "Session[dict[str, V]]", *, keep: Iterable[str] = ()) -> None: ...
+    def _settled(
+        self, state: State, *, lives: int, wishes: Wishes | None = None, presented: bytes | None = None
+    ) -> bool:
+        """*state* is stored now, and the *wishes* are fulfilled; False if the session was destroyed meanwhile.
+
+        Then what was written for its earlier life is to end as well.
+        """
+        if self._lives != lives:
+            self._ended = (*self._ended, Ending(state, is_due=True, is_wanted=True, is_anyhow=True))
+            return False
+
+        self._state = state
+        self._standing = "fine"
+        self._failed = None
+        if wishes is not None and self._wishes is not None:
+            self._wishes = self._wishes.without(wishes)
+        if presented is not None:
+            self._presented = presented
+            self._stale = None
+        return True
+
+    def _seen(self, seen_at: float) -> None:
+        """It was touched, by whomever."""
+        if seen_at > self._state.seen_at:
+            self._state = self._state.seen(seen_at)
+
+    def _kept(self, state: State) -> None:
+        """The store made another state of it, which is to be told to the client."""
+        self._state = state
+        self.touch()
+
+    def _died(self) -> None:
+        """It ended elsewhere: from now on it is neither stored nor sent, but for a login."""
+        self._standing = "dead"
+        self._wishes = None
+        self._state = State.blank(self._state.value, self._state.seen_at)
+
+    def _abandon(self) -> None:
+        """Forget every change but a destroy."""
+        self._standing = "dead"
+        self._wishes = None
+
+    def _gave_up(self, failed: tuple[bytes, Wishes] | None) -> None:
+        """What an explicit save could not save; its caller knows, and the same is not tried again behind its back."""
+        self._failed = failed
+
+    def _replaces(self, other: "Session[Any]") -> None:
+        """Take the place of another session of this request; what that one was to end, and its death, pass on."""
+        self._ended = other._ended
+        if other._state.handle:
+            self._ended = (*other._ended, Ending(other._state))
+        if other._standing == "dead":
+            self._standing = "dead"
+        other._standing = "dead"
+        other._wishes = None
+        other._ended = ()
+
+    def _ends_now(self) -> None:
+        """It is stored: what it took the place of is to end."""
+        self._ended = tuple(each._replace(is_due=True) for each in self._ended)
+
+    def _has_ended(self, ending: Ending) -> None:
+        """One of them has."""
+        self._ended = tuple(each for each in self._ended if each is not ending)

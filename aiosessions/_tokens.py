@@ -1,59 +1,63 @@
-"""The token of a StorageOverseer: 16 bytes that find the record, 32 that prove the right to it.
+"""The token of a StorageOverseer: 24 characters that find the record, 40 that prove the right to it.
 
-48 bytes from the operating system's random source, base64url, 64 characters (ASVS 5 7.2.2, 7.2.3). The record keeps a
-digest of the secret and never the secret itself (ASVS 5 6.5.2): a stolen database opens no session.
+48 bytes from the operating system's random source, base64url, 64 characters (ASVS 5 7.2.2, 7.2.3). Handle and secret
+are slices of one text with one spelling. The record keeps a digest of the secret and never the secret itself (ASVS 5
+6.5.2): a stolen database opens no session.
 """
 
 import hashlib
 import os
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import a2b_base64
-from functools import lru_cache
 from typing import NamedTuple
+
+from aiosessions import _base64url
 
 __all__ = [
     "TOKEN_LENGTH",
     "Token",
     "TokenDigest",
-    "digest_of",
     "is_handle",
     "new_handle",
+    "new_secret",
     "new_token",
     "new_version",
     "parse_token",
 ]
 
 TOKEN_LENGTH = 64
+_HANDLE = 24  # characters: 144 bits
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)
-_HANDLE = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]", re.ASCII)
-
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_LAST = {character: "AQgw"[index >> 4] for index, character in enumerate(_ALPHABET)}  # its two highest bits
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{24}", re.ASCII)
 
 
 class Token(NamedTuple):
     """The two parts of a token; its `repr` shows the public one only."""
 
     handle: str
-    secret: bytes
+    secret: str
 
     def __repr__(self) -> str:
         return f"Token(handle={self.handle!r})"
 
     def text(self) -> str:
         """The 64 characters that travel."""
-        return urlsafe_b64encode(urlsafe_b64decode(self.handle + "==") + self.secret).decode()
+        return self.handle + self.secret
 
 
 def new_token() -> Token:
-    """A token nobody can guess: 128 bits to find the record, 256 bits to open it."""
-    return Token(new_handle(), os.urandom(32))
+    """A token nobody can guess: 144 bits to find the record, 240 bits to open it."""
+    text = _base64url.encode(os.urandom(48))
+    return Token(text[:_HANDLE], text[_HANDLE:])
 
 
 def new_handle() -> str:
-    """128 random bits, base64url, 22 characters: the public reference of a session."""
-    return urlsafe_b64encode(os.urandom(16))[:22].decode()
+    """144 random bits, base64url, 24 characters: the public reference of a session."""
+    return _base64url.encode(os.urandom(18))
+
+
+def new_secret() -> str:
+    """240 random bits, base64url, 40 characters."""
+    return _base64url.encode(os.urandom(30))
 
 
 def new_version() -> int:
@@ -63,17 +67,12 @@ def new_version() -> int:
 
 def parse_token(text: str) -> Token | None:
     """The token, or None for anything that does not have its shape. Asks no backend."""
-    if len(text) != TOKEN_LENGTH or not _TOKEN.fullmatch(text):
-        return None
-
-    # of the character where the two meet, the handle has two bits and the secret four
-    raw = a2b_base64(text.replace("-", "+").replace("_", "/"))
-    return Token(text[:21] + _LAST[text[21]], raw[16:])
+    return Token(text[:_HANDLE], text[_HANDLE:]) if _TOKEN.fullmatch(text) else None
 
 
 def is_handle(text: str) -> bool:
     """Whether *text* has the shape of a handle."""
-    return _HANDLE.fullmatch(text) is not None
+    return _SHAPE.fullmatch(text) is not None
 
 
 class TokenDigest:
@@ -89,13 +88,7 @@ class TokenDigest:
     def __init__(self, namespace: str, name: str) -> None:
         self._start = hashlib.sha256(f"aiosessions\x001\x00{namespace}\x00{name}\x00".encode())
 
-    def __call__(self, secret: bytes) -> bytes:
+    def __call__(self, secret: str) -> bytes:
         digest = self._start.copy()
-        digest.update(secret)
+        digest.update(secret.encode())
         return digest.digest()
-
-
-@lru_cache(maxsize=256)
-def digest_of(namespace: str, name: str) -> TokenDigest:
-    """A TokenDigest, made once."""
-    return TokenDigest(namespace, name)

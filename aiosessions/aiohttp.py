@@ -12,11 +12,11 @@ from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._messages import RequestView, response_view
-from aiosessions._origins import Origins
+from aiosessions._request import RequestView, response_view
 from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
 from aiosessions.asgi import openable
+from aiosessions.origins import Origins
 
 __all__ = ["setup"]
 
@@ -27,6 +27,12 @@ def setup(
     origins: Sequence[str] | None = None,
 ) -> None:
     """Save sessions before each answer of *app* and its sub-applications, and open and close *stores* with it.
+
+    aiohttp has no exception handlers. A middleware of *app*, or of a sub-application, sees what an explicit save raised
+    and may answer it; when the save before the headers fails it has returned already. That error leaves as
+    `web.HTTPConflict` (a ConflictError, also one that nobody has caught) or `web.HTTPInternalServerError`, whose
+    `__cause__` it is, so that applications further out may answer. For a response that a handler prepares itself,
+    `prepare()` raises it. When a request is cancelled, what it destroyed ends all the same, and nothing is written.
 
     Args:
         app: an application that does not run yet.
@@ -106,10 +112,19 @@ async def _save(
     """Write before aiohttp prepares what the handler returned or raised: here an error still becomes an answer."""
     saving = _saving(request)
     sessions = saving.sessions
-    if sessions.exchange.is_managed:  # by an outer application
+    if sessions.reply.is_managed:  # by an outer application
         return await handler(request)
 
-    sessions.exchange.is_managed = True
+    sessions.reply.is_managed = True
+    try:
+        return await _answer(saving, request, handler)
+    finally:  # cancelled too, maybe while something was ending
+        await sessions.end()
+
+
+async def _answer(
+    saving: _Saving, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     try:
         response = await handler(request)
     except web.HTTPException as answer:
@@ -117,7 +132,7 @@ async def _save(
         if error is None:
             raise
     except Exception as raised:
-        if sessions.exchange.is_started:
+        if saving.sessions.reply.is_started:
             raise
         error = await _saved(saving, 500)
         if not isinstance(raised, SessionError) or (saving.unsent is None and not isinstance(raised, ConflictError)):
@@ -129,11 +144,11 @@ async def _save(
         if error is None:
             return response
 
-    return _refusal(error)
+    raise _refusal(error) from error
 
 
 async def _saved(saving: _Saving, status: int) -> SessionError | None:
-    if saving.sessions.exchange.is_started:
+    if saving.sessions.reply.is_started:
         return None
 
     saving.is_saved = True
@@ -150,7 +165,7 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     Except within the handler: for a response that it prepares itself (streams, websockets) sessions are saved here.
     """
     saving = request.get(_SAVING)
-    if saving is None or saving.sessions.exchange.is_started:
+    if saving is None or saving.sessions.reply.is_started:
         return
 
     if not saving.is_saved:
@@ -164,13 +179,13 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     saving.sessions.deliver(response_view(response.headers))
 
 
-def _refusal(error: SessionError) -> web.Response:
+def _refusal(error: SessionError) -> web.HTTPException:
     if error_status(error) == 409:
         logger.info("a session was not saved: %s", error)
-        return web.Response(status=409, text="Conflict")
+        return web.HTTPConflict(text="Conflict")
 
     logger.error("a session was not saved", exc_info=error)
-    return web.Response(status=500, text="Internal Server Error")
+    return web.HTTPInternalServerError(text="Internal Server Error")
 
 
 def _frame_like(unsent: Mapping[str, str], response: web.StreamResponse) -> None:

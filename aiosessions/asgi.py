@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NamedTuple, TypeAlias
 
-from aiosessions._errors import ConfigError, ConflictError, SessionError, StorerError
+from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, StorerError
 from aiosessions._events import logger
-from aiosessions._messages import RawHeaders
-from aiosessions._origins import Origins
+from aiosessions._request import RawHeaders
 from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
+from aiosessions.origins import Origins
 
 __all__ = ["Connection", "SessionMiddleware", "openable"]
 
@@ -22,6 +22,7 @@ Message: TypeAlias = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+OnSaveError = Callable[[Any, SessionError], Awaitable[ASGIApp | None]]
 
 _HEADERS_LEAVE = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _DENIAL = "websocket.http.response"
@@ -32,7 +33,13 @@ class SessionMiddleware:
     """Saves every session that was opened during a request, whichever store opened it.
 
     Below status 500 everything is saved; at 500 and above only what was destroyed is removed. It may be nested: the
-    outermost saves.
+    outermost saves. When a request is cancelled, what it destroyed ends all the same, and nothing is written.
+
+    A save that fails as the headers leave is answered in the response's place: by the application's own exception
+    handler for that error (or a base class of it) in Starlette and FastAPI, whose response carries the tokens of the
+    sessions that were written; what the handler changes in sessions is not saved. Without one it is a 409 for a
+    ConflictError, else a 500. For handshakes of websockets no handler is asked, and none for `Exception` or 500: such
+    run further out than any middleware. Whoever wants the error in the page itself awaits `store.save(session)` there.
 
     Args:
         app: the application.
@@ -42,6 +49,8 @@ class SessionMiddleware:
             be awaited, it is loaded before the handler on every request that carries its token.
         origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
             None: any. Others get a 403 before the application sees them (ASVS 5 4.4.2).
+        on_save_error: called with the scope and the error of a save that failed as the headers leave; gives the ASGI
+            application that answers, or None for ours. None: Starlette's exception handlers are asked.
 
     Raises:
         ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
@@ -55,12 +64,14 @@ class SessionMiddleware:
         refresh: Sequence[Store[Any]] = (),  # Any: likewise
         request_session: Store[dict[str, Any]] | None = None,  # Any: what request.session may hold
         origins: Sequence[str] | None = None,
+        on_save_error: OnSaveError | None = None,
     ) -> None:
         self._app = app
         self._stores = [openable(store) for store in stores]
         self._origins = None if origins is None else Origins(origins)
         self._refresh = tuple(refresh)
         self._request_session = request_session
+        self._on_save_error = on_save_error or _answer_of_starlette
         self._run = self._load_first if self._refresh or request_session is not None else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,24 +91,30 @@ class SessionMiddleware:
                 return
 
         sessions = sessions_of_request(scope)
-        if sessions.exchange.is_managed:
+        if sessions.reply.is_managed:
             await self._run(scope, receive, send)
             return
 
-        sessions.exchange.is_managed = True
-        answer = _Answer(sessions, send, scope)
+        sessions.reply.is_managed = True
+        answer = _Answer(sessions, scope, receive, send, self._on_save_error)
         try:
-            await self._run(scope, receive, answer)
-        except Exception as error:
-            if not await answer.covers(error):
-                raise
+            try:
+                await self._run(scope, receive, answer)
+            except Exception as error:
+                if not await answer.covers(error):
+                    raise
+            await sessions.end()
+        except BaseException:  # cancelled, most of all: from outside, and maybe while something was ending
+            await sessions.abandon()
+            raise
 
     async def _load_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         for store in self._refresh:
             try:
-                await store.get(Connection(scope))
-            except StorerError:  # the handler may do without; if not, its own get() says so
-                logger.exception("a session could not be refreshed")
+                with STRIPPED:  # this frame too has the cookies at hand
+                    await store.get(Connection(scope))
+            except StorerError as error:  # the handler may do without; if not, its own get() says so
+                logger.error("a session could not be refreshed", exc_info=error)
         if self._request_session is not None:
             scope["session"] = await self._request_session.get(Connection(scope))
 
@@ -109,6 +126,9 @@ class Connection(NamedTuple):
 
     scope: Scope
 
+    def __repr__(self) -> str:  # tracebacks may show local variables: no cookie
+        return f"<Connection {self.scope['type']}>"
+
     @property
     def headers(self) -> Mapping[str, str]:
         return {key.decode("latin-1"): value.decode("latin-1") for key, value in self.scope["headers"]}
@@ -117,14 +137,30 @@ class Connection(NamedTuple):
 class _Answer:
     """`send`, but the sessions are saved before the headers."""
 
-    __slots__ = ("_can_respond", "_is_failed", "_is_started", "_prefix", "_send", "_sessions")
+    __slots__ = (
+        "_can_respond",
+        "_is_failed",
+        "_is_http",
+        "_is_started",
+        "_on_save_error",
+        "_prefix",
+        "_receive",
+        "_scope",
+        "_send",
+        "_sessions",
+    )
 
-    def __init__(self, sessions: RequestSessions, send: Send, scope: Scope) -> None:
+    def __init__(
+        self, sessions: RequestSessions, scope: Scope, receive: Receive, send: Send, on_save_error: OnSaveError
+    ) -> None:
         self._sessions = sessions
+        self._scope = scope
+        self._receive = receive
         self._send = send
-        is_http = scope["type"] == "http"
-        self._prefix = "http.response" if is_http else _DENIAL
-        self._can_respond = is_http or _DENIAL in (scope.get("extensions") or ())
+        self._on_save_error = on_save_error
+        self._is_http = scope["type"] == "http"
+        self._prefix = "http.response" if self._is_http else _DENIAL
+        self._can_respond = self._is_http or _DENIAL in (scope.get("extensions") or ())
         self._is_started = False
         self._is_failed = False
 
@@ -133,31 +169,50 @@ class _Answer:
             return  # the answer has been given; frameworks may try to give theirs
         if not self._is_started and message["type"] in _HEADERS_LEAVE:
             self._is_started = True
-            if self._sessions:
+            if self._sessions.found:
                 await self._start(message)
                 return
-            self._sessions.exchange.is_started = True
+            self._sessions.reply.is_started = True
         elif not self._is_started and message["type"] == "websocket.close":
             await self._deny(message)
             return
         await self._send(message)
 
     async def _start(self, message: Message) -> None:
-        headers = list(message.get("headers", ()))
         try:
             await self._sessions.save(message.get("status", 101))
-            self._sessions.deliver(RawHeaders(headers))
+            message = self._telling(message)
         except SessionError as error:
-            await self._fail(error)
+            self._is_failed = True
+            if not (self._is_http and await self._is_handled(error)):
+                await self._fail(error)
             raise  # so that a stream does not run on for nobody
 
-        # a new message: the sender's own may be on its way into a cache, where a token must not go
-        await self._send({**message, "headers": headers})
+        await self._send(message)
+
+    def _telling(self, message: Message) -> Message:
+        """A new message: the sender's own may be on its way into a cache, where a token must not go."""
+        headers = list(message.get("headers", ()))
+        self._sessions.deliver(RawHeaders(headers))
+        return {**message, "headers": headers}
+
+    async def _is_handled(self, error: SessionError) -> bool:
+        """Whether the application has answered with what it has for such an error."""
+        try:
+            app = await self._on_save_error(self._scope, error)
+            if app is not None:
+                await app(self._scope, self._receive, self._send_handled)
+        except Exception:  # noqa: BLE001 -- whatever it raises, the client gets a clean answer
+            logger.exception("the application's own answer to %s failed", type(error).__name__)
+        return self._sessions.reply.is_started
+
+    async def _send_handled(self, message: Message) -> None:
+        await self._send(self._telling(message) if message["type"] == "http.response.start" else message)
 
     async def _deny(self, message: Message) -> None:
         """A handshake refused without a response: where the server can send one, it carries the tokens."""
         self._is_started = True
-        self._sessions.exchange.is_started = not self._can_respond
+        self._sessions.reply.is_started = not self._can_respond
         try:
             await self._sessions.save(403)
         except SessionError as error:
@@ -202,6 +257,20 @@ class _Answer:
         self._sessions.deliver(RawHeaders(headers))
         await self._send({"type": f"{self._prefix}.start", "status": status, "headers": headers})
         await self._send({"type": f"{self._prefix}.body", "body": body})
+
+
+async def _answer_of_starlette(scope: Scope, error: SessionError) -> ASGIApp | None:
+    """What the application's exception handler says, where Starlette has left word of one."""
+    handlers, *_ = scope.get("starlette.exception_handlers", ({},))
+    if handlers.keys().isdisjoint(type(error).__mro__):
+        return None
+
+    from starlette.middleware.exceptions import ExceptionMiddleware  # noqa: PLC0415 -- here it has been imported already
+
+    async def fail(_: Scope, __: Receive, ___: Send) -> None:
+        raise error
+
+    return ExceptionMiddleware(fail, handlers=handlers)
 
 
 class _Lifespan:

@@ -1,21 +1,25 @@
 """For FastAPI: a session as a dependency, `Annotated[Session[AppData], Depends(session_of(store))]`.
 
+Of a store of `dict[str, V]`: `Annotated[MappingSession[V], Depends(session_of(store))]`.
+
 What saves it is `SessionMiddleware` of `aiosessions.asgi`.
 """
 
 # FastAPI reads the annotations of callables at run time: no `from __future__ import annotations` here.
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from fastapi import HTTPException
 from fastapi.requests import HTTPConnection
 
+from aiosessions._mapping_session import MappingSession
 from aiosessions._session import Session
-from aiosessions._store import Store
+from aiosessions._store import Store, Untyped
 
 __all__ = ["SessionOf", "session_of"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,13 @@ class SessionOf(Generic[T]):
     name: str | None = None
     user: bool = False
 
-    async def __call__(self, connection: HTTPConnection) -> Session[T]:
+    @overload
+    async def __call__(self: "SessionOf[Untyped]", connection: HTTPConnection) -> Session[Any]: ...
+    @overload
+    async def __call__(self: "SessionOf[dict[str, V]]", connection: HTTPConnection) -> MappingSession[V]: ...
+    @overload
+    async def __call__(self, connection: HTTPConnection) -> Session[T]: ...
+    async def __call__(self, connection: HTTPConnection) -> Session[Any]:  # Any: the overloads say of what
         """The session of a request or a websocket.
 
         Raises:

@@ -1,6 +1,7 @@
 """For Litestar: a plugin that gives handlers their sessions, and saves them.
 
-`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: NamedDependency[Session[AppData]])`.
+`Litestar([index], plugins=[SessionPlugin(app=store)])`, then `async def index(app: NamedDependency[Session[AppData]])`,
+and `MappingSession[V]` for a store of `dict[str, V]`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,11 +14,11 @@ from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 from litestar.types import Scope
 
-from aiosessions._errors import ConflictError
+from aiosessions._errors import ConflictError, SessionError
 from aiosessions._request_sessions import sessions_of_request
 from aiosessions._session import Session
 from aiosessions._store import Store
-from aiosessions.asgi import Connection, SessionMiddleware, openable
+from aiosessions.asgi import ASGIApp, Connection, SessionMiddleware, openable
 
 __all__ = ["SessionPlugin"]
 
@@ -25,7 +26,9 @@ __all__ = ["SessionPlugin"]
 class SessionPlugin(InitPlugin):
     """Makes each store's session a dependency, saves sessions before each answer, opens and closes the stores.
 
-    A ConflictError that leaves a handler becomes a 409, unless the application has an exception handler for it.
+    A ConflictError that leaves a handler becomes a 409, unless the application, a router, a controller or the handler
+    has an exception handler for it, or for SessionError. The same handlers, and those for the other errors, answer when
+    a save fails as the headers leave; Litestar's `after_exception` hooks do not run then.
 
     Args:
         origins: as for `SessionMiddleware`; by position, since keywords name stores.
@@ -48,7 +51,7 @@ class SessionPlugin(InitPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Called by Litestar."""
         app_config.middleware.insert(
-            0, DefineMiddleware(SessionMiddleware, origins=self._origins)
+            0, DefineMiddleware(SessionMiddleware, origins=self._origins, on_save_error=_answer)
         )  # the first is the outermost
         app_config.exception_handlers.setdefault(ConflictError, _conflict)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open
         app_config.lifespan.extend(self._openable)  # pyright: ignore[reportUnknownMemberType]  # as above
@@ -64,6 +67,28 @@ def _session_of(store: Store[Any]) -> Callable[[Scope], Awaitable[Session[Any]]]
     return session
 
 
-def _conflict(request: Request[Any, Any, Any], _: ConflictError) -> Response[str]:  # Any: the application's own types
+async def _answer(scope: Scope, error: SessionError) -> ASGIApp | None:
+    """What the exception handler that is nearest to the route says; looked up as Litestar does."""
+    app: Any = scope["litestar_app"]  # Any: Litestar leaves parts of both types open
+    route_handler: Any = scope["route_handler"]
+    handlers: dict[Any, Callable[..., Any]] = route_handler.resolve_exception_handlers()
+    handle = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), handlers.get(500))
+    if handle is None:
+        return None
+
+    request = app.request_class(scope)
+    encoders = route_handler.resolve_type_encoders()
+    answer: ASGIApp = handle(request, error).to_asgi_response(None, request, type_encoders=encoders)
+    return answer
+
+
+def _conflict(
+    request: Request[Any, Any, Any], error: ConflictError
+) -> Response[Any]:  # Any: the application's own types
+    route_handler: Any = request.route_handler  # Any: as above
+    handle: Callable[..., Response[Any]] | None = route_handler.resolve_exception_handlers().get(SessionError)
+    if handle is not None:
+        return handle(request, error)
+
     sessions_of_request(request.scope).has_conflict = True
     return Response("Conflict", status_code=409, media_type="text/plain")

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
-from quart import Quart, Response, has_request_context, request, websocket
+from quart import Quart, Request, Response, current_app, has_request_context, request, websocket
+from quart.utils import encode_headers
 
-from aiosessions._errors import ConflictError
+from aiosessions._errors import ConflictError, SessionError
 from aiosessions._request_sessions import sessions_of_request
 from aiosessions._store import Store
-from aiosessions.asgi import SessionMiddleware
+from aiosessions.asgi import ASGIApp, Receive, Scope, Send, SessionMiddleware
 
 __all__ = ["init_app"]
+
+_REQUEST = "aiosessions.request"
 
 
 def init_app(
@@ -20,7 +24,9 @@ def init_app(
 ) -> None:
     """Save sessions before each answer of *app*, and open and close *stores* with it.
 
-    A ConflictError that leaves a handler becomes a 409, unless the application has an error handler for it.
+    A ConflictError that leaves a handler becomes a 409, unless the application has an error handler for it, or for
+    SessionError. The same handlers, and those for the other errors, answer when a save fails as the headers leave: in a
+    request context of their own, since that of the page is gone by then; not for the handshakes of websockets.
 
     Args:
         app: the application; also under `app.test_app()`.
@@ -30,12 +36,56 @@ def init_app(
     Raises:
         ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
     """
-    app.asgi_app = SessionMiddleware(app.asgi_app, stores=stores, origins=origins)  # type: ignore[method-assign]  # as Quart documents it
+
+    async def answer(scope: Scope, error: SessionError) -> ASGIApp | None:
+        request: Request | None = scope.get(_REQUEST, _nobody)()
+        return None if request is None else await _answer(app, request, error)
+
+    app.asgi_app = SessionMiddleware(app.asgi_app, stores=stores, origins=origins, on_save_error=answer)  # type: ignore[method-assign]  # as Quart documents it
+    app.before_request(_remember)
     if ConflictError not in app.error_handler_spec[None][None]:
         app.register_error_handler(ConflictError, _conflict)
 
 
-async def _conflict(_: Exception) -> Response:
+async def _remember() -> None:
+    """Weakly: the request refers to its scope."""
+    proxy: Any = request  # Any: Quart calls it a Request
+    proxy.scope[_REQUEST] = ref(proxy._get_current_object())
+
+
+def _nobody() -> None:
+    """What a reference to a request that never was gives."""
+
+
+async def _answer(app: Quart, request: Request, error: SessionError) -> ASGIApp | None:
+    """What the application's error handler says: that of the blueprint, or the application's own."""
+    spec = app.error_handler_spec
+    found = (spec[name][None].get(kind) for name in (*request.blueprints, None) for kind in type(error).__mro__)
+    handle = next((handle for handle in found if handle not in (None, _conflict)), None)
+    if handle is None:
+        return None
+
+    async with app.request_context(request):
+        result: Any = await app.ensure_async(handle)(error)  # Any: whatever a handler of Flask's or Quart's may return
+        response: Any = await app.make_response(result)  # Any: hooks may return a response of Werkzeug's, too
+        for name in (*request.blueprints, None):
+            for hook in reversed(app.after_request_funcs[name]):
+                response = await app.ensure_async(hook)(response)
+        body = await response.get_data(as_text=False) if isinstance(response, Response) else response.get_data()
+    headers = encode_headers(response.headers)
+
+    async def send_it(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return send_it
+
+
+async def _conflict(error: Exception) -> Any:  # Any: whatever a handler of Flask's or Quart's may return
+    handle = current_app.error_handler_spec[None][None].get(SessionError)
+    if handle is not None:
+        return await current_app.ensure_async(handle)(error)
+
     connection = request if has_request_context() else websocket
     sessions_of_request(connection.scope).has_conflict = True
     return Response("Conflict", 409, content_type="text/plain; charset=utf-8")

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 
-from aiosessions._storer import Openable, Record, Storer
 from aiosessions._tokens import new_version
-from aiosessions._urls import storer_from_url
+from aiosessions.storers.registry import storer_from_url
+from aiosessions.storers.storer import Openable, Record, Storer
 
 __all__ = ["ROUNDS", "starting_record", "winners_of_four_processes"]
 

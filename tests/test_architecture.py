@@ -8,31 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from aiosessions import CookieOverseer, Session, StorageOverseer
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "aiosessions"
 FILES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.py"))}
 NAMES = {name.removesuffix(".__init__"): path for path, name in FILES.items()}
 
-WORDS = {
-    "_base64url",
-    "_csrf",
-    "_errors",
-    "_events",
-    "_lifetime",
-    "_mapping_session",
-    "_marks",
-    "_messages",
-    "_meta",
-    "_sealer",
-    "_session",
-    "_store",
-    "_storer",
-    "_tokens",
+FOLDERS = {
+    "values": {"_errors"},
+    "transports": {"_errors", "_lifetime", "_request"},
+    "sealers": {"_base64url", "_errors"},
+    "storers": {"_errors"},
 }
-"""What the rest is built of: these know only one another."""
-OVERSEERS = {"_overseer", "_writing", "_updating", "_storage_overseer", "_cookie_overseer"}
-"""The top of the core: known to the package's front door and to one another."""
-ADAPTERS = {"aiohttp", "asgi", "fastapi", "litestar", "quart"}
+"""A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
+ADAPTERS = {"aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
+TOOLS = {"__main__", "cli", "demo", "testing"}
 DRIVERS = {"aiofiles", "aiomcache", "asyncpg", "emcache", "redis"}
 
 
@@ -61,17 +52,22 @@ def our_imports(path: Path, *, at_run_time: bool = False) -> set[str]:
 
 
 def core() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(PACKAGE.glob("_*.py")) if not path.stem.startswith("__")}
+    """The words, the four folders and the overseers: everything but adapters and tools."""
+    own = {name.removeprefix("aiosessions").removeprefix("."): path for name, path in NAMES.items()}
+    return {name: path for name, path in own.items() if name and name.partition(".")[0] not in ADAPTERS | TOOLS}
 
 
-@pytest.mark.parametrize("word", sorted(WORDS))
-def test_the_words_know_only_one_another(word: str) -> None:
-    assert our_imports(core()[word], at_run_time=True) <= WORDS
+@pytest.mark.parametrize("name", sorted(core()))
+def test_a_folder_knows_itself_and_the_words_below(name: str) -> None:
+    folder, _, _ = name.partition(".")
+    if folder in FOLDERS:
+        others = {known for known in our_imports(core()[name]) if known.partition(".")[0] != folder}
+        assert others <= FOLDERS[folder]
 
 
-@pytest.mark.parametrize("name", sorted(core().keys() - OVERSEERS))
+@pytest.mark.parametrize("name", sorted(name for name in core() if not name.startswith("overseers")))
 def test_nothing_below_the_overseers_knows_them(name: str) -> None:
-    assert not our_imports(core()[name]) & OVERSEERS
+    assert not {known for known in our_imports(core()[name]) if known.startswith("overseers")}
 
 
 def test_no_import_goes_in_a_circle() -> None:
@@ -79,9 +75,38 @@ def test_no_import_goes_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_the_house_has_nine_floors_at_most() -> None:
+    graph = {name: our_imports(path, at_run_time=True) - {name} for name, path in core().items()}
+    floors: dict[str, int] = {}
+    for name in TopologicalSorter(graph).static_order():
+        floors[name] = 1 + max((floors[below] for below in graph.get(name, ())), default=0)
+    assert max(floors.values()) <= 9
+
+
+def test_only_the_session_writes_its_private_attributes() -> None:
+    """A session's state has one home: whoever else wants a change asks one of its methods."""
+    private = {slot for slot in Session.__slots__ if slot.startswith("_")} - {"__weakref__"}
+    for path in FILES:
+        if path.name == "_session.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and node.attr in private:
+                owner = node.value
+                assert isinstance(owner, ast.Name), f"{path}:{node.lineno}"
+                assert owner.id == "self", f"{path}:{node.lineno} writes {ast.unparse(node)}"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+                assert not {ast.unparse(argument).strip("'") for argument in node.args} & private, path
+
+
+def test_an_overseer_inherits_from_what_both_share_and_from_the_protocol() -> None:
+    for overseer in (StorageOverseer, CookieOverseer):
+        ours = [cls.__name__ for cls in overseer.__mro__ if cls.__module__.startswith("aiosessions")]
+        assert ours == [overseer.__name__, "Overseer", "Store"]
+
+
 def test_the_core_knows_no_adapter_and_no_tool() -> None:
     for name, path in core().items():
-        assert not our_imports(path) & (ADAPTERS | {"cli", "demo", "testing"}), name
+        assert not {known.partition(".")[0] for known in our_imports(path)} & (ADAPTERS | TOOLS), name
 
 
 def test_the_core_takes_nothing_from_the_package_s_front() -> None:
@@ -91,23 +116,11 @@ def test_the_core_takes_nothing_from_the_package_s_front() -> None:
         assert taken <= NAMES.keys(), name
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "storers").glob("*.py")), ids=lambda path: path.stem)
-def test_a_storer_conforms_structurally(path: Path) -> None:
-    """It knows records, errors, how URLs are read, and the files of its own folder; no overseer, no session."""
-    own = {name for name in our_imports(path) if name.startswith("storers")}
-    assert our_imports(path) - own <= {"_errors", "_events", "_storer", "_storer_url"}
-
-
-@pytest.mark.parametrize("path", sorted((PACKAGE / "sealers").glob("*.py")), ids=lambda path: path.stem)
-def test_a_sealer_conforms_structurally(path: Path) -> None:
-    own = {name for name in our_imports(path) if name.startswith("sealers")}
-    assert our_imports(path) - own <= {"_base64url", "_errors", "_events", "_sealer"}
-
-
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_an_adapter_knows_the_store_and_the_sessions_of_a_request(name: str) -> None:
     known = our_imports(PACKAGE / f"{name}.py")
-    assert known <= {"_errors", "_events", "_messages", "_origins", "_request_sessions", "_session", "_store", "asgi"}
+    words = {"_errors", "_events", "_mapping_session", "_request", "_request_sessions", "_session", "_store"}
+    assert known <= words | {"asgi", "origins"}
 
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))

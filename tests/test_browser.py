@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -15,11 +16,19 @@ import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
-from aiosessions import MemoryStorer, Record
+from aiosessions import AESGCMSealer, CookieOptions, CookieOverseer, CookieTransport, MemoryStorer, Record, new_key
+from aiosessions.asgi import SessionMiddleware
 from aiosessions.demo.page import stores
 from aiosessions.demo.shop import make_app
 from tests.chromium import PATIENCE, Chromium, Site, chromium_path, running
+
+SomeServer = TypeVar("SomeServer", bound="Server")
 
 EXECUTABLE = chromium_path()
 
@@ -41,17 +50,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Shop(uvicorn.Server):
-    """The demo's shop with its strict cookies, on loopback.
+class Server(uvicorn.Server):
+    """An application on loopback.
 
     Args:
+        app: an ASGI application.
         certificate: a PEM file with a key in it; None: plain http.
     """
 
-    def __init__(self, certificate: Path | None) -> None:
-        self.storer = PausingStorer()
+    def __init__(self, app: Any, certificate: Path | None) -> None:  # Any: as uvicorn takes it
         pem = None if certificate is None else str(certificate)
-        app = make_app(*stores(self.storer))
         super().__init__(
             uvicorn.Config(app, lifespan="on", log_config=None, ssl_certfile=pem, timeout_graceful_shutdown=5)
         )
@@ -63,13 +71,54 @@ class Shop(uvicorn.Server):
         return self.at("localhost")
 
     def at(self, host: str) -> str:
-        """The shop's address under another name."""
+        """The application's address under another name."""
         return f"{self.scheme}://{host}:{self.port}/"
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Signals are pytest's."""
         yield
+
+
+class Shop(Server):
+    """The demo's shop with its strict cookies."""
+
+    def __init__(self, certificate: Path | None) -> None:
+        self.storer = PausingStorer()
+        super().__init__(make_app(*stores(self.storer)), certificate)
+
+
+class Desk(Server):
+    """Sessions of two sizes in one cookie or in chunks; of two answers the one with `turn=last` waits."""
+
+    def __init__(self, certificate: Path) -> None:
+        transport = CookieTransport(CookieOptions(max_bytes=6144))
+        self.store = CookieOverseer(dict[str, str], AESGCMSealer(new_key()), transport=transport)
+        self.is_first_heard = anyio.Event()
+        self._is_last_here = anyio.Event()
+        routes = [Route("/{wish}", self._page)]
+        middleware = [Middleware(SessionMiddleware, stores=[self.store])]
+        super().__init__(Starlette(routes=routes, middleware=middleware), certificate)
+
+    async def _page(self, request: Request) -> Response:
+        session = await self.store.get(request)
+        turn = request.query_params.get("turn", "")
+        match turn:
+            case "first":
+                await self._is_last_here.wait()
+            case "last":
+                self._is_last_here.set()
+                await self.is_first_heard.wait()
+            case _:
+                pass
+        match request.path_params["wish"]:
+            case "logout":
+                session.destroy()
+            case "small" | "large" as size:
+                session.value.update(size=size, turn=turn, text="x" * (4000 if size == "large" else 1))
+            case _:
+                pass
+        return HTMLResponse(session.value.get("size", "logout"))
 
 
 class PausingStorer(MemoryStorer):
@@ -115,20 +164,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(certificate: Path | None) -> AsyncGenerator[Shop]:
-    shop = Shop(certificate)
+async def serving(server: SomeServer) -> AsyncGenerator[SomeServer]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        shop.port = listener.getsockname()[1]
+        server.port = listener.getsockname()[1]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(shop.serve, [listener])
-            yield shop
-            shop.should_exit = True
+            tasks.start_soon(server.serve, [listener])
+            yield server
+            server.should_exit = True
 
 
 @pytest.fixture
 async def shop(request: pytest.FixtureRequest, certificate: Path) -> AsyncIterator[Shop]:
     """Over https, unless a test asks for plain http."""
-    async with serving(None if getattr(request, "param", "https") == "http" else certificate) as shop:
+    async with serving(Shop(None if getattr(request, "param", "https") == "http" else certificate)) as shop:
         yield shop
 
 
@@ -231,10 +279,27 @@ async def test_two_tabs_that_fill_one_cart_at_once_both_keep_their_item(shop: Sh
     assert "1 x cake" in page
 
 
+@pytest.mark.parametrize("order", [("large", "logout"), ("logout", "large")])
+async def test_of_two_answers_the_one_that_comes_last_is_what_the_browser_holds(
+    certificate: Path, browser: Site, order: tuple[str, str]
+) -> None:
+    """R7, R9: both requests came with the small session; the answers set one cookie, or chunks, or none."""
+    async with serving(Desk(certificate)) as desk:
+        one, other = await browser.tab(f"{desk.url}small"), await browser.tab()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other.go, f"{desk.url}{order[1]}?turn=last")
+            assert await one.go(f"{desk.url}{order[0]}?turn=first") == order[0]
+            desk.is_first_heard.set()
+
+        assert await one.go(f"{desk.url}look") == order[1]
+        names = {"logout": set[str](), "small": {"__Host-app"}, "large": {"__Host-app.0", "__Host-app.1"}}
+        assert (await browser.cookies()).keys() == names[order[1]]
+
+
 async def test_a_browser_that_starts_again_knows_the_remembered_session_only(certificate: Path, tmp_path: Path) -> None:
     """X3: cookie="browser" ends with the browser, a persistent one does not."""
     assert EXECUTABLE is not None
-    async with serving(certificate) as shop:
+    async with serving(Shop(certificate)) as shop:
         async with running(EXECUTABLE, tmp_path) as chromium:
             profile = chromium.profile()
             tab = await profile.tab(shop.url)

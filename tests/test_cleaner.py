@@ -11,8 +11,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from aiosessions._cleaner import Cleaner, hold, is_held, release
 from aiosessions._errors import ConfigError, StorerError
+from aiosessions.storers.cleaner import Cleaner
+from aiosessions.storers.holding import hold, is_held, release
 from aiosessions.storers.memory import MemoryStorer
 
 pytestmark = pytest.mark.anyio

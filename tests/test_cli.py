@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import jwt as pyjwt
 import pytest
 
 import aiosessions
-from aiosessions import AESGCMSealer, HMACSealer, JWTSealer, Sealer, _base64url
-from aiosessions._sealer import Claims
+from aiosessions import AESGCMSealer, HMACSealer, JWTSealer, Key, Sealer, _base64url
 from aiosessions._tokens import new_token
 from aiosessions.cli import main
+from aiosessions.sealers.sealer import Claims
 from tests.test_imports import FOREIGN, fresh
 
 KEYS = aiosessions.new_key()
@@ -144,6 +145,16 @@ def test_under_another_name_or_key_it_is_refused(
     monkeypatch.setenv("SESSION_KEYS", aiosessions.new_key())
     assert main(["inspect", sealed, "--keys", "SESSION_KEYS"]) == 1
     assert capsys.readouterr().out.count("REFUSED") == 2
+
+
+def test_a_token_of_other_software_is_verified_for_the_session_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    now = int(time.time())
+    members = {"aud": "shop", "iat": now, "exp": now + 600, "jti": "the-id", "session": {"theme": "dark"}}
+    token = pyjwt.encode(members, Key(KEYS).material(), algorithm="HS256", headers={"typ": "aiosessions+jwt"})
+    command = ["inspect", token, "--keys", "SESSION_KEYS", "--name", "admin"]
+    assert main([*command, "--audience", "shop"]) == 0
+    assert '"the-id"' in capsys.readouterr().out.partition("VERIFIED")[2]
+    assert main(command) == 1
 
 
 def test_a_token_can_come_from_standard_input(

@@ -20,8 +20,8 @@ import msgspec
 import pydantic
 import pytest
 
-from aiosessions._codecs import CheckedCodec, Codec, JSONCodec, MessagePackCodec, PydanticCodec, codec_for
 from aiosessions._errors import ConfigError, DecodeError, EncodeError, SessionError
+from aiosessions.values.codecs import CheckedCodec, Codec, JSONCodec, MessagePackCodec, PydanticCodec, codec_for
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SECRET = "hunter2"
@@ -638,7 +638,7 @@ def test_the_format_is_chosen_by_the_type_and_by_what_is_asked_for() -> None:
 def test_pydantic_is_not_imported_for_types_that_are_not_its_own() -> None:
     """V1: recognised, and imported only then."""
     script = (
-        "import sys; from aiosessions._codecs import codec_for;"
+        "import sys; from aiosessions.values.codecs import codec_for;"
         "codec_for(dict[str, int], json=True); assert 'pydantic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -26,7 +26,7 @@ from aiosessions import (
     Session,
     StorageOverseer,
 )
-from aiosessions._meta import decode_meta
+from aiosessions._state import Meta
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 
@@ -114,7 +114,7 @@ class SteppedStorer(MemoryStorer):
         return done
 
     def _note(self, key: str, record: Record, *, done: bool) -> bool:
-        meta = decode_meta(record.meta)
+        meta = Meta.unpack(record.meta)
         if done and meta is not None:
             self.writes.append(Write(key, meta.epoch, record.seen_at, self.running))
         return done
@@ -146,7 +146,7 @@ class Request:
         async with world.browser.visit() as visit:
             session = await world.store.get(visit.request, touch=self.action == "touch")
             if not session.is_new:
-                self.loaded_epoch = session._meta.epoch
+                self.loaded_epoch = session._state.meta.epoch
             await pause()
             try:
                 await self._act(session)
@@ -190,7 +190,7 @@ class World:
             on_conflict=on_conflict,
             on_event=lambda event: self.events.append((self.storer.running, event)),
         )
-        self.store._is_ready = True  # there is no event loop to open it in
+        self.store._holder.is_open = True  # there is no event loop to open it in
         self.browser = Visitor()
         self.finished: list[Request] = []
         finish(Request(self, "first", "write"))
@@ -339,7 +339,7 @@ ACTIONS = (
 NEVER = SimpleNamespace(cancelled_caught=False)
 
 
-def never(_: float) -> "nullcontext[SimpleNamespace]":
+def never(_: float, *, shield: bool = False) -> "nullcontext[SimpleNamespace]":
     """A time limit, where no time passes."""
     return nullcontext(NEVER)
 
@@ -348,8 +348,8 @@ def never(_: float) -> "nullcontext[SimpleNamespace]":
 def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
     stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Lock=SteppedLock, move_on_after=never)
-    monkeypatch.setattr("aiosessions._writing.anyio", stepped)
-    monkeypatch.setattr("aiosessions._updating.anyio", stepped)
+    monkeypatch.setattr("aiosessions.overseers.race.anyio", stepped)
+    monkeypatch.setattr("aiosessions.overseers.overseer.anyio", stepped)
 
 
 @pytest.mark.parametrize("on_conflict", ["merge", "raise"])

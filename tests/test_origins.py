@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 from litestar import Litestar, websocket
 from litestar.connection import WebSocket as LitestarWebSocket
 from quart import Quart
@@ -14,10 +16,10 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from aiosessions import ConfigError, MemoryStorer, StorageOverseer
-from aiosessions._origins import Origins
 from aiosessions.aiohttp import setup
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.litestar import SessionPlugin
+from aiosessions.origins import Origins
 from aiosessions.quart import init_app
 from aiosessions.testing import Browser, HandshakeDeniedError
 
@@ -121,6 +123,17 @@ async def test_a_handshake_is_let_in_or_not(
         ("https://shop.example", "shop.example:8443", False),
         ("https://shop.example.evil.example", "shop.example", False),
         ("https://shop.example:x", "shop.example", False),
+        ("https://shop.example:65536", "shop.example:65536", False),
+        ("https://shop.example:0", "shop.example", False),
+        ("http://[::1]:8000", "[::1]:8000", True),
+        ("http://[", "shop.example", False),
+        ("http://[", "[", False),
+        ("http://[1]", "[1]", False),
+        ("http://]", "]", False),
+        ("http://shop.example", "[", False),
+        ("http://shop.example", "shop.example:x", False),
+        ("http://\u2100", "shop.example", False),
+        ("http://shop.example", "\u2100", False),
         ("https://", "", False),
         ("null", "", False),
         ("", "", False),
@@ -131,7 +144,46 @@ def test_the_applications_own_host_is_its_own_origin(origin: str, host: str, is_
     assert Origins(()).allows(origin, host) == is_allowed
 
 
-@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://", "*", "ftp://a", "HTTPS://A"])
+PIECES = st.sampled_from(
+    ["http", "https://", "shop.example", "[", "]", "::1", "@", ":", "80", "/", "%", "\u2100", "\xff"]
+)
+MALFORMED = st.one_of(st.text(max_size=20), st.lists(PIECES, max_size=6).map("".join))
+
+
+@given(MALFORMED, MALFORMED)
+def test_whatever_a_client_sends_is_an_answer_and_no_error(origin: str, host: str) -> None:
+    """SECURITY: ASVS 5 4.4.2; a handshake is refused, not a 500."""
+    origins = Origins(OTHERS)
+    assert origins.allows(origin, "other.test") is False
+    assert origins.allows("https://evil.example", host) is False
+    assert origins.allows(origin, host) in (True, False)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "https://shop.example:x", "http://[::1"])
+async def test_a_malformed_origin_is_refused_as_any_other(origin: str) -> None:
+    """SECURITY: ASVS 5 4.4.2; likewise a malformed Host."""
+    async with Browser(starlette_app([])) as browser:
+        for headers in ({"origin": origin}, {"origin": "https://testserver", "host": origin.partition("//")[2]}):
+            with pytest.raises(HandshakeDeniedError):
+                async with browser.websocket("/", headers=headers):
+                    pass
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "shop.example",
+        "https://shop.example/",
+        "https://",
+        "*",
+        "ftp://a",
+        "HTTPS://A",
+        "http://[",
+        "https://a:x",
+        "https://:80",
+        "https://ann@a",
+    ],
+)
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     """F10."""
     with pytest.raises(ConfigError, match="origins"):

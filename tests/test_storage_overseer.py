@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -32,7 +32,8 @@ from aiosessions import (
     new_key,
     session_ended,
 )
-from aiosessions._meta import decode_meta, encode_meta
+from aiosessions._secrets import Secrets
+from aiosessions._state import Meta
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock
 
@@ -627,7 +628,7 @@ async def test_update_of_a_session_that_is_gone(house: House, end: str) -> None:
 
 async def test_an_update_that_never_wins_gives_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """DESIGN 6: bounded, then ConflictError."""
-    monkeypatch.setattr("aiosessions._updating.RACE_SECONDS", 0.05)
+    monkeypatch.setattr("aiosessions.overseers.race.RACE_SECONDS", 0.05)
     visitor = await house.visitor()
 
     async def interfere() -> None:
@@ -738,7 +739,7 @@ async def test_a_user_with_expired_sessions_sees_the_live_ones(house: House) -> 
         {"version": 2**63},
         {"meta": {"ends_at": math.nan}},
         {"meta": {"updated_at": math.inf}},
-        {"meta": {"epoch": 2**64 - 1}},
+        {"meta": {"secrets": Secrets(epoch=2**64 - 1)}},
         {"meta": {"lineage": bytes(9)}},
     ],
     ids=str,
@@ -749,11 +750,11 @@ async def test_a_record_that_this_library_did_not_write_so_is_a_new_session(
     """F13: a time that no clock says would live for ever, or raise in the handler that looks at it."""
     visitor = await house.visitor(user="ann")
     ((key, record),) = await house.storer.list_by_owner("ann")
-    meta = decode_meta(record.meta)
+    meta = Meta.unpack(record.meta)
     assert meta is not None
     if "meta" in change:
-        change = {"meta": encode_meta(structs.replace(meta, **change["meta"]))}
-    house.storer.found[key] = replace(record, **change)
+        change = {"meta": structs.replace(meta, **change["meta"]).pack()}
+    house.storer.found[key] = structs.replace(record, **change)
     assert (await house.session_of(visitor)).is_new
     assert house.kinds == ["rejected"]
     assert house.events[-1].reason == "unreadable"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiosessions import ConfigError, StorerError, storer_from_url
-from aiosessions._storer import Openable
+from aiosessions.storers.storer import Openable
 
 PASSWORD = "hunter2"
 

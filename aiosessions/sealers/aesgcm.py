@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -11,7 +10,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aiosessions import _base64url
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import BoundKeys, Claims, Key, KeyRing, Keys
+from aiosessions.sealers.keys import Key
+from aiosessions.sealers.ring import BoundKeys, KeyRing, RingSealer
+from aiosessions.sealers.sealer import Claims
 
 __all__ = ["XAES256GCM", "AESGCMSealer"]
 
@@ -21,7 +22,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[bytes, bool, str, float, float | None, str | None, bytes]).decode
 
 
-class AESGCMSealer:
+class AESGCMSealer(RingSealer["_Bound"]):
     """Encrypts claims with XAES-256-GCM, bound to key, name, format version and expiry.
 
     A token is base64url without padding of
@@ -49,28 +50,11 @@ class AESGCMSealer:
 
     needs_json = False
 
-    __slots__ = ("_bound", "reseal")
+    __slots__ = ()
 
-    def __init__(self, keys: Keys, *, reseal: bool = False) -> None:
-        self.reseal: bool = reseal
-        try:
-            self.reload(keys)
-        finally:
-            del keys  # a traceback with captured locals must not show it
-
-    def __repr__(self) -> str:
-        return f"AESGCMSealer({getattr(self, '_bound', None)!r})"  # a traceback shows it half made
-
-    def reload(self, keys: Keys) -> None:
-        """Use these keys from now on, without a restart. A weak key is a ConfigError, and the old ones stay in use."""
-        try:
-            self._bound = BoundKeys(KeyRing(keys), _Bound, version=_VERSION)
-        finally:
-            del keys  # a traceback with captured locals must not show it
-
-    def is_current(self, token: str, *, now: float | None = None) -> bool:
-        """Whether *token*, which `open` accepted, is under the key that seals now."""
-        return self._bound.is_current(token, time.time() if now is None else now)
+    @staticmethod
+    def _bind(ring: KeyRing) -> "BoundKeys[_Bound]":
+        return BoundKeys(ring, _Bound, version=_VERSION)
 
     def seal(self, claims: Claims, *, name: str) -> str:
         """The token. Raises EncodeError for a text in the claims that has no UTF-8 form (a lone surrogate)."""

@@ -2,14 +2,15 @@
 
 import hmac
 import os
-import time
 
 import msgspec
 
 from aiosessions import _base64url
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import BoundKeys, Claims, Key, KeyRing, Keys
+from aiosessions.sealers.keys import Key
 from aiosessions.sealers.payload import body_of, reference_of, value_of
+from aiosessions.sealers.ring import BoundKeys, KeyRing, RingSealer
+from aiosessions.sealers.sealer import Claims
 
 __all__ = ["HMACSealer"]
 
@@ -34,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Payload).decode
 
 
-class HMACSealer:
+class HMACSealer(RingSealer["_Bound"]):
     """Signs claims with HMAC-SHA256, bound to key, name, format version and expiry. **Anybody can read them.**
 
     It is for values that front-end code shows, in a cookie without HttpOnly. A token is `key.payload.signature`: eight
@@ -60,28 +61,11 @@ class HMACSealer:
 
     needs_json = True
 
-    __slots__ = ("_bound", "reseal")
+    __slots__ = ()
 
-    def __init__(self, keys: Keys, *, reseal: bool = False) -> None:
-        self.reseal: bool = reseal
-        try:
-            self.reload(keys)
-        finally:
-            del keys  # a traceback with captured locals must not show it
-
-    def __repr__(self) -> str:
-        return f"HMACSealer({getattr(self, '_bound', None)!r})"  # a traceback shows it half made
-
-    def reload(self, keys: Keys) -> None:
-        """Use these keys from now on, without a restart. A weak key is a ConfigError, and the old ones stay in use."""
-        try:
-            self._bound = BoundKeys(KeyRing(keys), _Bound, version=_VERSION)
-        finally:
-            del keys  # a traceback with captured locals must not show it
-
-    def is_current(self, token: str, *, now: float | None = None) -> bool:
-        """Whether *token*, which `open` accepted, is under the key that seals now."""
-        return self._bound.is_current(token, time.time() if now is None else now)
+    @staticmethod
+    def _bind(ring: KeyRing) -> "BoundKeys[_Bound]":
+        return BoundKeys(ring, _Bound, version=_VERSION)
 
     def seal(self, claims: Claims, *, name: str) -> str:
         """The token. Raises EncodeError for a body that is not JSON, or a text with a lone surrogate in the claims."""

@@ -17,7 +17,7 @@ from joserfc.jwa import JWSAlgModel
 
 from aiosessions import _base64url
 from aiosessions._errors import ConfigError, UnsupportedError
-from aiosessions._sealer import Key, read_keys
+from aiosessions.sealers.keys import Key, read_keys
 
 __all__ = ["JoseKey", "JoseRing", "unique_members"]
 

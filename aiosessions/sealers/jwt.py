@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,8 +13,9 @@ import msgspec
 
 from aiosessions import _base64url
 from aiosessions._errors import ConfigError, EncodeError, UnsupportedError
-from aiosessions._sealer import Claims, Key
+from aiosessions.sealers.keys import Key
 from aiosessions.sealers.payload import body_of, reference_of, value_of
+from aiosessions.sealers.sealer import Claims
 
 if TYPE_CHECKING:
     from aiosessions.sealers.jose import JoseRing
@@ -25,6 +27,7 @@ JWTKeys = Key | bytes | str | Mapping[str, object] | Sequence[Key | bytes | str 
 
 _TYP = "aiosessions+jwt"
 _NONCE = 12  # bytes
+_FOREIGN_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 _Date = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # whole seconds, up to the year 9999
 
@@ -69,6 +72,11 @@ class JWTSealer:
     looked up among the keys given here and nowhere else; a header with `crit`, `jku`, `jwk`, `x5u`, `x5c`, `zip`,
     `cty`, or anything else unknown is refused, like a member name that occurs twice (RFC 8725 §3; ASVS 5 9.1.1-9.2.4).
 
+    **Tokens of other software** have no claim `aiosessions`, and open under one session's name only: the one that is
+    their only `aud`, where *audience* is the default; else *foreign_name*. Their `jti` is 1 to 255 visible ASCII
+    characters, their `sub` 1 to 255 bytes without NUL. With *audience* `app` nothing opens that was made for a session
+    `app` whose audience is the default, nor the other way round.
+
     With public keys only it verifies and does not write: `seal` raises UnsupportedError. With `encrypt=True` and a key
     pair, whoever has the *public* half can write sessions: do not publish it.
 
@@ -84,7 +92,9 @@ class JWTSealer:
         not_issued_before: tokens issued before are refused: a cut-off, for example after a leak.
         valid_from: tokens are not valid before (`nbf`).
         valid_until: tokens are not valid from then on (`exp` is at most this).
-        leeway: how far other issuers' clocks may be off, for `exp` and `nbf` of their tokens.
+        leeway: how far other issuers' clocks may be off, for `nbf`, and for `exp` of their tokens, whose sessions last
+            so much longer.
+        foreign_name: which session's the tokens of other software are, after `namespace:`.
         accept_typ: values of the header's `typ` that are accepted besides `aiosessions+jwt`.
         reseal: also replace a token under an older key when it is read; else at the session's next write.
 
@@ -101,6 +111,7 @@ class JWTSealer:
         "_audience",
         "_cut_off",
         "_encrypt",
+        "_foreign_name",
         "_from",
         "_issuer",
         "_leeway",
@@ -124,6 +135,7 @@ class JWTSealer:
         valid_from: datetime | None = None,
         valid_until: datetime | None = None,
         leeway: timedelta = timedelta(seconds=30),
+        foreign_name: str = "app",
         accept_typ: Sequence[str] = (),
         reseal: bool = False,
     ) -> None:
@@ -139,6 +151,7 @@ class JWTSealer:
             if self._from >= self._until:
                 raise ConfigError("valid_from is not before valid_until: no token would ever be valid")
             self._leeway = _seconds("leeway", leeway)
+            self._foreign_name = _text("foreign_name", foreign_name)
             self._types = frozenset([_TYP, *_types("accept_typ", accept_typ)])
             self.reload(keys)
         finally:
@@ -207,37 +220,47 @@ class JWTSealer:
         """The claims; None for a token that is forged, expired, for another audience or name, or under no key here."""
         text = self._ring.open(token, self._types)
         payload = None if text is None else _read(text)
-        if payload is None or not self._is_for_us(payload, name) or not self._is_timely(payload, now):
+        if payload is None or not self._is_for_us(payload, name):
+            return None
+
+        is_foreign = isinstance(payload.aiosessions, msgspec.UnsetType)
+        expires_at = min(payload.exp + (self._leeway if is_foreign else 0.0), self._until)
+        if now >= expires_at or not self._is_in_window(payload, now):
             return None
 
         body = body_of(payload.session, payload.sid)
         meta = _base64url.decode("" if isinstance(payload.aiosessions, msgspec.UnsetType) else payload.aiosessions.meta)
-        if body is None or meta is None:
+        if body is None or meta is None or (is_foreign and not _is_harmless(payload)):
             return None
         user_id = None if isinstance(payload.sub, msgspec.UnsetType) else payload.sub
-        return Claims(*body, payload.jti, float(payload.iat), float(payload.exp), user_id, meta)
+        return Claims(*body, payload.jti, float(payload.iat), expires_at, user_id, meta)
 
     def _is_for_us(self, payload: _Payload, name: str) -> bool:
         if payload.iss != (msgspec.UNSET if self._issuer is None else self._issuer):
             return False
 
-        audience = name if self._audience is None else self._audience
-        if audience not in ([payload.aud] if isinstance(payload.aud, str) else payload.aud):
+        audiences = [payload.aud] if isinstance(payload.aud, str) else payload.aud
+        if (name if self._audience is None else self._audience) not in audiences:
             return False
 
         ours = payload.aiosessions
-        return isinstance(ours, msgspec.UnsetType) or ours.name in (msgspec.UNSET, name)
+        if isinstance(ours, msgspec.UnsetType):
+            return name == self._foreign_name or (self._audience is None and len(audiences) == 1)
+        # with an audience of its own our token names the session too, and else it never does: neither is the other's
+        return ours.name == (msgspec.UNSET if self._audience is None else name)
 
-    def _is_timely(self, payload: _Payload, now: float) -> bool:
-        if payload.iat < self._cut_off or now >= self._until:
-            return False
-
+    def _is_in_window(self, payload: _Payload, now: float) -> bool:
         starts = self._from if isinstance(payload.nbf, msgspec.UnsetType) else max(payload.nbf, self._from)
-        if now < starts - self._leeway:
-            return False
+        return payload.iat >= self._cut_off and now >= starts - self._leeway
 
-        ours = not isinstance(payload.aiosessions, msgspec.UnsetType)
-        return now < payload.exp + (0 if ours else self._leeway)
+
+def _is_harmless(payload: _Payload) -> bool:
+    """Whether what another issuer wrote may stand in keys and logs, where ours cannot do harm (ASVS 5 16.4.1)."""
+    if not _FOREIGN_ID.fullmatch(payload.jti):
+        return False
+    return isinstance(payload.sub, msgspec.UnsetType) or (
+        1 <= len(payload.sub.encode()) <= 255 and "\0" not in payload.sub
+    )
 
 
 def _read(text: bytes) -> _Payload | None:

@@ -3,7 +3,7 @@
 import msgspec
 
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import Claims
+from aiosessions.sealers.sealer import Claims
 
 __all__ = ["body_of", "reference_of", "value_of"]
 

@@ -6,8 +6,8 @@
     owners/cd/cd34…/ab12… the user index: an empty file per record, in a folder named by a digest of the owner
     .cleaning             held by the one process that cleans
 
-Readers take no lock: a record is replaced as a whole, and a checksum tells when the two times that `touch` moves in
-place were read half way. Writers of one record exclude each other, in this process and in others.
+Readers take no lock: a record is replaced as a whole, and a checksum tells when the head that `touch` writes in place
+was read half way. Writers of one record exclude each other, in this process and in others.
 """
 
 import os
@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import NamedTuple
 
-from aiosessions._storer import Record
-from aiosessions.storers._disk_file import HEAD_SIZE, TIMES_OFFSET, Stored, had_expired, pack, pack_times, parse
-from aiosessions.storers._disk_io import check_folder, contents, digest, digests, lock_file, opened, try_lock, write
+from aiosessions.storers._disk_file import HEAD_SIZE, Stored, had_expired, pack, parse
+from aiosessions.storers._disk_io import check_folder, contents, digests, lock_file, opened, try_lock, write
+from aiosessions.storers.storer import Record
+from aiosessions.storers.text import digest
 
 __all__ = ["DOUBT", "SHARDS", "DiskFolder", "Doubt"]
 
@@ -83,13 +84,13 @@ class DiskFolder:
             return None
 
         stored = parse(data)
-        return stored.record if stored is not None and stored.is_live(self._clock()) else DOUBT
+        return stored.record if stored is not None and stored.record.is_live(self._clock()) else DOUBT
 
     def read(self, key: str) -> Record | None:
         self._ready()
         place = self._place(key)
         stored = self._peek(place)
-        if stored is not None and not stored.is_live(self._clock()):
+        if stored is not None and not stored.record.is_live(self._clock()):
             with self._locked(place.folder):
                 stored = self._live(place)
         return None if stored is None else stored.record
@@ -126,12 +127,13 @@ class DiskFolder:
         self._ready()
         place = self._place(key)
         with self._locked(place.folder):
-            if self._live(place) is None:
+            stored = self._live(place)
+            if stored is None:
                 return False
 
-            with opened(place.path, os.O_RDWR) as file:
-                times = pack_times(os.read(file, HEAD_SIZE), seen_at=seen_at, expires_at=expires_at)
-                os.pwrite(file, times, TIMES_OFFSET)
+            touched = pack(stored.key, stored.record.touched(seen_at, expires_at))
+            with opened(place.path, os.O_WRONLY) as file:
+                os.pwrite(file, touched[:HEAD_SIZE], 0)
                 if self._fsync:
                     os.fsync(file)
             return True
@@ -155,7 +157,7 @@ class DiskFolder:
         while shard < SHARDS and len(found) < _PAGE:
             for place in self._shard(shard):
                 stored = self._peek(place)
-                if stored is not None and stored.is_live(self._clock()):
+                if stored is not None and stored.record.is_live(self._clock()):
                     found.append(stored.key)
             shard += 1
         return found, shard
@@ -220,7 +222,7 @@ class DiskFolder:
             stored = self._peek(self._place_of(name))
             if stored is None or stored.record.owner != owner:
                 self._heal(self._owner_folder(owner), name)
-            elif stored.is_live(self._clock()) and stored.key.startswith(prefix):
+            elif stored.record.is_live(self._clock()) and stored.key.startswith(prefix):
                 found.append((stored.key, stored.record))
         return found
 
@@ -289,7 +291,7 @@ class DiskFolder:
 
     def _live(self, place: "_Place") -> Stored | None:
         stored = parse(self._contents(place.path) or b"")
-        if stored is None or stored.is_live(self._clock()):
+        if stored is None or stored.record.is_live(self._clock()):
             return stored
 
         # Once seen expired it is gone: a clock that jumps back revives nothing.
@@ -332,7 +334,7 @@ class DiskFolder:
             self.open()
 
     def _place(self, key: str) -> "_Place":
-        return self._place_of(digest(key))
+        return self._place_of(digest(key).hex())
 
     def _place_of(self, name: str) -> "_Place":
         return _Place(f"{self._records}/{name[:2]}", name)
@@ -347,7 +349,7 @@ class DiskFolder:
             return [_Place(folder, name) for name in digests(folder)]
 
     def _owner_folder(self, owner: str) -> str:
-        name = digest(owner)
+        name = digest(owner).hex()
         return os.path.join(self._owners, name[:2], name)
 
     def _make(self, folder: str) -> None:

@@ -1,6 +1,5 @@
 """Opening, locking, reading and writing for a DiskStorer: what the operating system gives, without links."""
 
-import hashlib
 import os
 import re
 import stat
@@ -13,15 +12,10 @@ from aiosessions._errors import ConfigError
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
-__all__ = ["check_folder", "contents", "digest", "digests", "lock_file", "opened", "try_lock", "write"]
+__all__ = ["check_folder", "contents", "digests", "lock_file", "opened", "try_lock", "write"]
 
 _CHUNK = 1 << 16
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-def digest(text: str) -> str:
-    """A name for a file: no key or owner ever is one itself (S11)."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def digests(folder: str) -> list[str]:

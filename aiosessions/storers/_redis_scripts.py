@@ -1,15 +1,14 @@
 """What a Redis server does by itself, in one step: Lua scripts, and the layout of what they read.
 
-A record is one string: a head of fixed size, so that `touch` patches it in place, then owner, meta and value.
+A record is one string: `indexed_until`, which says how far expires_at may move before the owner's index must be written
+again, as 8 bytes, then the packed record. `touch` patches its head in place.
 
-    offset  0  format, 1 byte
-            1  version, 8 bytes, compared as bytes
-            9  seen_at
-           17  expires_at
-           25  created_at
-           33  indexed_until: how far expires_at may move before the owner's index must be written again
+    offset  0  indexed_until
+            8  format, 1 byte
+            9  version, 8 bytes, compared as bytes
+           17  seen_at
+           25  expires_at
            41  size of the owner, -1: none
-           45  size of meta
            49  owner, meta, value
 
 Times are doubles, most significant byte first, as Lua's `struct` reads them; infinite: never.
@@ -26,10 +25,8 @@ import hashlib
 import struct
 from typing import NamedTuple
 
-__all__ = ["DELETE", "FORMAT", "HEAD", "HEAL", "INDEX", "TIME", "TIMES", "TOUCH", "WRITE", "Script"]
+__all__ = ["DELETE", "HEAL", "INDEX", "TIME", "TIMES", "TOUCH", "WRITE", "Script"]
 
-FORMAT = 1
-HEAD = struct.Struct(">BQddddiI")
 TIMES = struct.Struct(">dd")
 TIME = struct.Struct(">d")
 
@@ -48,7 +45,7 @@ def _script(*parts: str) -> Script:
 
 _RECORD = """
 local function time(data, place) return (struct.unpack('>d', data, place)) end
-local function version(data) return string.sub(data, 2, 9) end
+local function version(data) return string.sub(data, 10, 17) end
 local function owner(data)
   local size = struct.unpack('>i4', data, 42)
   if size < 0 then return nil end
@@ -57,7 +54,7 @@ end
 
 local head = redis.call('GETRANGE', KEYS[1], 0, 48)
 local now = time(ARGV[1], 1)
-local live = head ~= '' and time(head, 18) > now
+local live = head ~= '' and time(head, 26) > now
 local function stored_owner()
   local size = owner(head)
   return size and (size == 0 and '' or redis.call('GETRANGE', KEYS[1], 49, 48 + size))
@@ -100,8 +97,8 @@ end
 
 if ARGV[4] ~= '' then
   local size = owner(data)
-  if stored_owner() ~= string.sub(data, 50, 49 + size) or time(data, 18) > time(head, 34) then return 2 end
-  data = string.sub(data, 1, 33) .. string.sub(head, 34, 41) .. string.sub(data, 42)
+  if stored_owner() ~= string.sub(data, 50, 49 + size) or time(data, 26) > time(head, 1) then return 2 end
+  data = string.sub(head, 1, 8) .. string.sub(data, 9)
 end
 if KEYS[2] then index(KEYS[2], ARGV[5], ARGV[6]) end
 if ARGV[3] == '' then redis.call('SET', KEYS[1], data)
@@ -120,16 +117,16 @@ TOUCH = _script(
 -- 1: touched; 0: absent; '=' and the record's owner: its index must be written first
 if not live then return 0 end
 
-local later = time(ARGV[2], 9) > time(head, 18)
-if later and owner(head) and time(ARGV[2], 9) > time(head, 34) then
+local later = time(ARGV[2], 9) > time(head, 26)
+if later and owner(head) and time(ARGV[2], 9) > time(head, 1) then
   local named = '=' .. stored_owner()
   if named ~= ARGV[5] then return named end
   if KEYS[2] then index(KEYS[2], ARGV[6], ARGV[7]) end
-  redis.call('SETRANGE', KEYS[1], 33, ARGV[4])
+  redis.call('SETRANGE', KEYS[1], 0, ARGV[4])
 end
-if time(ARGV[2], 1) > time(head, 10) then redis.call('SETRANGE', KEYS[1], 9, string.sub(ARGV[2], 1, 8)) end
+if time(ARGV[2], 1) > time(head, 18) then redis.call('SETRANGE', KEYS[1], 17, string.sub(ARGV[2], 1, 8)) end
 if later then
-  redis.call('SETRANGE', KEYS[1], 17, string.sub(ARGV[2], 9, 16))
+  redis.call('SETRANGE', KEYS[1], 25, string.sub(ARGV[2], 9, 16))
   if ARGV[3] == '' then redis.call('PERSIST', KEYS[1])
   elseif tonumber(ARGV[3]) > redis.call('PTTL', KEYS[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 end

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol, cast
 import anyio
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer_url import StorerURL, flag
 from aiosessions.storers._redis_scripts import Script
+from aiosessions.storers.url import StorerURL, flag
 
 try:
     from redis.asyncio import Redis, RedisCluster
@@ -28,15 +28,23 @@ try:
 except ImportError as error:
     raise ImportError('RedisStorer needs redis-py: pip install "aiosessions[redis]"') from error
 
-__all__ = ["URL_OPTIONS", "Call", "Client", "RedisServer", "client_from_url"]
+__all__ = ["Call", "Client", "RedisServer", "client_from_url"]
 
 _log = logging.getLogger("aiosessions.storers.redis")
 
 Client = Redis | RedisCluster
 
-# The last three come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
-# another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
-_DRIVER_ERRORS = (RedisError, RedisClusterException, OSError, AttributeError, LookupError, RuntimeError)
+_DRIVER_ERRORS = (
+    RedisError,
+    RedisClusterException,
+    OSError,
+    # These come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
+    # another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    UnicodeDecodeError,  # ours, of a key or an owner that somebody else wrote
+)
 
 _URL_OPTIONS: dict[str, Callable[[str], object]] = {
     "client_name": str,
@@ -52,7 +60,6 @@ _URL_OPTIONS: dict[str, Callable[[str], object]] = {
     "ssl_check_hostname": flag,
     "ssl_keyfile": str,
 }
-URL_OPTIONS = ("cluster", "db", *_URL_OPTIONS)
 
 _Argument = bytes | str | int | float
 _Command = Sequence[_Argument]
@@ -144,6 +151,7 @@ class RedisServer:
         self._refuse_what_cannot_work()
         self._timeout = timeout
         self.wait_replicas = wait_replicas
+        self.may_evict = False
         # A pool of redis-py refuses who comes while all its connections are in use: here they wait their turn.
         size: int
         if self.is_cluster:
@@ -157,28 +165,32 @@ class RedisServer:
         return _Operation(self.where, self._timeout)
 
     async def inspect(self) -> None:
-        """See whether it answers and can keep sessions; StorerError or ConfigError if not."""
+        """See whether it answers, can keep sessions, and may evict them; StorerError or ConfigError if it cannot."""
         if not self.is_cluster:
             async with self.operation():
                 await self._knock()
-        for node in await self.nodes():
-            async with self.operation():
-                try:
-                    found = await node.execute_command("INFO")
-                except NoPermissionError:  # it is there, and its owner does not want to be asked
-                    continue
-            if found.get("role") == "slave":
-                raise ConfigError(f"{self.where} is a replica: give the client the primary's address")
-            if not self.is_cluster and "cluster" in (found.get("redis_mode"), found.get("server_mode")):
-                raise ConfigError(f"{self.where} is a node of a cluster: give a redis.asyncio.RedisCluster")
-            policy = found.get("maxmemory_policy", "noeviction")
-            if policy != "noeviction" and found.get("maxmemory"):
-                _log.warning(
-                    "%s evicts sessions when its memory is full (maxmemory-policy %s): users are then logged out, and "
-                    "lists of their sessions miss some. Set maxmemory-policy to noeviction",
-                    self.where,
-                    policy,
-                )
+        policies = {await self._policy(node) for node in await self.nodes()} - {"noeviction"}
+        self.may_evict = bool(policies)
+        if policies:
+            _log.warning(
+                "%s may evict sessions when its memory is full (maxmemory-policy %s): users are then logged out, and "
+                "lists of their sessions miss some. Set maxmemory-policy to noeviction",
+                self.where,
+                ", ".join(sorted(policies)),
+            )
+
+    async def _policy(self, node: _Node) -> str:
+        """What it evicts when its memory is full; "noeviction" as well if it has no limit."""
+        async with self.operation():
+            try:
+                found = await node.execute_command("INFO")
+            except NoPermissionError:  # it is there, and its owner does not want to be asked
+                return "unknown: INFO is forbidden"
+        if found.get("role") == "slave":
+            raise ConfigError(f"{self.where} is a replica: give the client the primary's address")
+        if not self.is_cluster and "cluster" in (found.get("redis_mode"), found.get("server_mode")):
+            raise ConfigError(f"{self.where} is a node of a cluster: give a redis.asyncio.RedisCluster")
+        return str(found.get("maxmemory_policy", "noeviction")) if found.get("maxmemory") else "noeviction"
 
     async def _knock(self) -> None:
         """Connect once, without the retries of the driver: a wrong address or password is to be said at once."""

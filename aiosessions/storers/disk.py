@@ -13,8 +13,9 @@ from typing import ParamSpec, TypeVar
 from aiofiles.os import wrap
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
 from aiosessions.storers._disk_folder import DOUBT, SHARDS, DiskFolder, Doubt
+from aiosessions.storers.bounded import seconds_of
+from aiosessions.storers.storer import Record
 
 __all__ = ["DiskStorer"]
 
@@ -56,11 +57,9 @@ class DiskStorer:
             raise ConfigError("DiskStorer needs POSIX file locks, which Windows has not: use another storer")
         if not os.fspath(path):
             raise ConfigError(f"path={path!r}: name a folder")
-        if timeout <= timedelta(0):
-            raise ConfigError(f"timeout={timeout}: give a positive duration")
 
         self._path = os.path.abspath(path)
-        self._timeout = timeout.total_seconds()
+        self._timeout = seconds_of(timeout)
         self._folder = DiskFolder(self._path, fsync=fsync, clock=clock, timeout=self._timeout)
         self._reads: _Reads | None = None
 

@@ -1,21 +1,21 @@
 """Sessions in memcached, through emcache."""
 
-import hashlib
 import math
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import anyio
-
-from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
-from aiosessions._storer_url import StorerURL, flag, seconds
-from aiosessions.storers._memcached_item import StoredItem, encode
+from aiosessions._errors import ConfigError, SessionTooLargeError
+from aiosessions.storers.bounded import bounded, seconds_of
+from aiosessions.storers.openings import Openings
+from aiosessions.storers.packed import pack, unpack
+from aiosessions.storers.storer import Record
+from aiosessions.storers.text import digest
+from aiosessions.storers.url import StorerURL, flag, seconds
 
 try:
     import emcache
@@ -30,6 +30,9 @@ _PREFIX = re.compile(r"[!-~]{0,200}", re.ASCII)
 
 _LONGEST = 30 * 86_400  # seconds; memcached reads a larger number as a date
 _DELETED = -1  # an expiry that is over at once
+
+# memcached's default limit for an item (1 MiB), less its own header, the key and what chunking a large item costs.
+_LIMIT = 1024 * 1024 - 2048
 
 
 class Client(Protocol):
@@ -95,8 +98,6 @@ class MemcachedStorer:
     ) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigError(f"prefix={prefix!r}: give at most 200 printable ASCII characters without blanks")
-        if timeout <= timedelta(0):
-            raise ConfigError(f"timeout={timeout}: give a positive duration")
         # emcache keeps its options to itself; where they are not found, the caller's word is all there is.
         cluster = getattr(client, "_cluster", None)
         for option in ("purge_unhealthy_nodes", "autodiscovery"):
@@ -108,11 +109,10 @@ class MemcachedStorer:
 
         self._client = client
         self._prefix = prefix
-        self._timeout = timeout.total_seconds()
+        self._timeout = seconds_of(timeout)
         self._clock = clock
         self._where = "memcached"
-        self._opened = 0
-        self._opening = anyio.Lock()
+        self._openings = Openings(self._prepare, self._close)
 
     @classmethod
     def from_url(cls, url: str) -> "MemcachedStorer":
@@ -133,7 +133,7 @@ class MemcachedStorer:
             prefix=parsed.option("prefix", str, "session:"),
             timeout=parsed.option("timeout", seconds, timedelta(seconds=1)),
         )
-        parsed.finish("prefix", "timeout", *_OwnClient.options)
+        parsed.finish()
         storer._where = f"memcached at {client.where}"
         return storer
 
@@ -146,73 +146,61 @@ class MemcachedStorer:
         Raises:
             StorerError: it does not.
         """
-        async with self._opening:
-            if not self._opened:
-                try:
-                    with self._within_time():
-                        await self._client.gets(self._name(""))
-                except StorerError:
-                    await self._close()
-                    raise
-            self._opened += 1
+        await self._openings.open()
 
     async def aclose(self) -> None:
         """Undo one `open`; the last closes the client, if it came from a URL."""
-        async with self._opening:
-            self._opened = max(0, self._opened - 1)
-            if not self._opened:
-                await self._close()
+        await self._openings.aclose()
 
     async def read(self, key: str) -> Record | None:
-        with self._within_time():
-            item = await self._look(self._name(key))
-        return item.record() if item and self._is_live(item) else None
+        with self._bounded():
+            found = await self._look(self._name(key))
+        return found and found.record
 
     async def create(self, key: str, record: Record) -> bool:
-        name, data, lives = self._name(key), encode(key, record), _lifetime(record)
-        with self._within_time():
+        name, data, lives = self._name(key), _item(key, record), _lifetime(record)
+        with self._bounded():
             while True:
                 try:
                     await self._client.add(name, data, exptime=lives)
                 except emcache.NotStoredStorageCommandError:
-                    item = await self._look(name)
+                    found = await self._look(name)
                 else:
                     return True
 
-                if item is None:
+                if found is None:
                     continue
-                if self._is_live(item):
-                    return item.version == record.version
+                if found.record is not None:
+                    return found.record.version == record.version
                 # memcached forgets a second or two late: what it still has is over.
-                if await self._swap(name, item, data, lives):
+                if await self._swap(name, found, data, lives):
                     return True
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        name, data, lives = self._name(key), encode(key, record), _lifetime(record)
-        with self._within_time():
-            while (item := await self._look(name)) and self._is_live(item):
-                if item.version != version:
-                    return item.version == record.version
+        name, data, lives = self._name(key), _item(key, record), _lifetime(record)
+        with self._bounded():
+            while (found := await self._look(name)) and found.record:
+                if found.record.version != version:
+                    return found.record.version == record.version
                 # When a touch came between, the item is another and the version is not: look again.
-                if await self._swap(name, item, data, lives):
+                if await self._swap(name, found, data, lives):
                     return True
         return False
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
         name = self._name(key)
-        until = math.inf if expires_at is None else expires_at
-        with self._within_time():
-            while (item := await self._look(name)) and self._is_live(item):
-                later = max(until, item.expires_at)
-                lives = _whole(max(until - seen_at, later - self._clock()))
-                if await self._swap(name, item, item.touched(seen_at, later), lives):
+        with self._bounded():
+            while (found := await self._look(name)) and found.record:
+                touched = found.record.touched(seen_at, expires_at)
+                lives = max(_seconds(seen_at, expires_at), _seconds(self._clock(), touched.expires_at))
+                if await self._swap(name, found, pack(touched), _whole(lives)):
                     return True
         return False
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         name = self._name(key)
-        with self._within_time():
-            while (item := await self._look(name)) and self._is_live(item):
+        with self._bounded():
+            while (found := await self._look(name)) and found.record:
                 if version is None:
                     try:
                         await self._client.delete(name)
@@ -220,25 +208,34 @@ class MemcachedStorer:
                         return False
                     return True
 
-                if item.version != version:
+                if found.record.version != version:
                     return False
                 # The text protocol has no delete that compares: what is over at once is deleted.
-                if await self._swap(name, item, b"", _DELETED):
+                if await self._swap(name, found, b"", _DELETED):
                     return True
         return False
+
+    async def _prepare(self) -> None:
+        with self._bounded():
+            await self._client.gets(self._name(""))
 
     async def _close(self) -> None:
         if isinstance(self._client, _OwnClient):
             await self._client.close()
 
-    async def _look(self, name: bytes) -> StoredItem | None:
+    async def _look(self, name: bytes) -> "_Found | None":
         item = await self._client.gets(name)
-        return None if item is None else StoredItem(item.value, item.cas or 0)
+        if item is None:
+            return None
 
-    async def _swap(self, name: bytes, item: StoredItem, data: bytes, lives: int) -> bool:
-        """Put *data* in the place of *item*; False if something else is there now, or nothing."""
+        record = unpack(item.value)
+        is_live = record is not None and record.is_live(self._clock())
+        return _Found(item.cas or 0, record if is_live else None)
+
+    async def _swap(self, name: bytes, found: "_Found", data: bytes, lives: int) -> bool:
+        """Put *data* in the place of what was found; False if something else is there now, or nothing."""
         try:
-            await self._client.cas(name, data, item.cas, exptime=lives)
+            await self._client.cas(name, data, found.cas, exptime=lives)
         except emcache.NotStoredStorageCommandError:
             return False
         except emcache.StorageCommandError:
@@ -248,33 +245,24 @@ class MemcachedStorer:
             raise
         return True
 
-    def _is_live(self, item: StoredItem) -> bool:
-        return item.expires_at > self._clock()
-
     def _name(self, key: str) -> bytes:
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-        return self._prefix.encode() + urlsafe_b64encode(digest)[:-1]
+        return self._prefix.encode() + urlsafe_b64encode(digest(key))[:-1]
 
-    @contextmanager
-    def _within_time(self) -> Generator[None]:
-        """The time-out of one operation; whatever the driver raises leaves as a StorerError.
+    def _bounded(self) -> AbstractContextManager[None]:
+        # Shielded: emcache would throw the connection away, and asyncio would log an error for an answer that arrives
+        # in the same turn.
+        return bounded(self._timeout, _DRIVER_ERRORS, where=self._where, shield=True)
 
-        A cancelled scope waits for the answer that is under way: emcache would throw the connection away, and asyncio
-        would log an error for an answer that arrives in the same turn.
-        """
-        try:
-            with anyio.fail_after(self._timeout, shield=True):
-                yield
-        except TimeoutError as error:
-            raise StorerError(f"{self._where}: no answer within {self._timeout:g} s") from error
-        except _DRIVER_ERRORS as error:
-            raise StorerError(f"{self._where}: {type(error).__name__}") from error
+
+class _Found(NamedTuple):
+    """What memcached has under a name, and the number that it gave it; no record: expired, or none of ours."""
+
+    cas: int
+    record: Record | None
 
 
 class _OwnClient:
     """A client made from a URL at its first call, in the event loop that uses it."""
-
-    options = ("autobatching", "max_connections", "min_connections", "ssl", "ssl_ca", "ssl_verify")
 
     def __init__(self, url: StorerURL) -> None:
         self._nodes: list[emcache.MemcachedHostAddress | emcache.MemcachedUnixSocketPath] = [
@@ -335,8 +323,19 @@ class _OwnClient:
         return self._client
 
 
+def _item(key: str, record: Record) -> bytes:
+    data = pack(record)
+    if len(data) > _LIMIT:
+        raise SessionTooLargeError(key, size=len(data), limit=_LIMIT)
+    return data
+
+
+def _seconds(since: float, until: float | None) -> float:
+    return math.inf if until is None else until - since
+
+
 def _lifetime(record: Record) -> int:
-    return _whole(math.inf if record.expires_at is None else record.expires_at - record.seen_at)
+    return _whole(_seconds(record.seen_at, record.expires_at))
 
 
 def _whole(lives: float) -> int:

@@ -1,7 +1,6 @@
 """Sessions in this process's memory: for one process, for tests, and for what may be lost at a restart."""
 
 import math
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -9,15 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import anyio.lowlevel
 
 from aiosessions._errors import ConfigError
-from aiosessions._storer import Record
+from aiosessions.storers.packed import expiry, pack, unpack
+from aiosessions.storers.storer import Record
 
 __all__ = ["MemoryStorer"]
-
-# Version, created_at, seen_at, expires_at (infinite: never), size of meta, size of owner (-1: none).
-# Owner, meta and value follow.
-_HEAD = struct.Struct("<QdddIi")
-_pack, _unpack = _HEAD.pack, _HEAD.unpack_from
-_SIZE = _HEAD.size
 
 _SHELF = 60.0  # seconds of expiry that share a shelf
 _GRACE = 60.0  # `clean` leaves what expired less than so many seconds ago (S10)
@@ -66,21 +60,12 @@ class MemoryStorer:
         return self._max_sessions is None
 
     async def read(self, key: str) -> Record | None:
-        data = self._records.get(key)
-        if data is None:
-            return None
-
-        version, created_at, seen_at, expires_at, meta_size, owner_size = _unpack(data)
-        if expires_at <= self._clock():
-            self._remove(key, data)
-            return None
-
-        return _record(data, version, created_at, seen_at, expires_at, meta_size, owner_size)
+        return self._live(key)
 
     async def create(self, key: str, record: Record) -> bool:
-        data = self._live(key)
-        if data is not None:
-            return _version(data) == record.version
+        stored = self._live(key)
+        if stored is not None:
+            return stored.version == record.version
 
         self._sweep()
         self._put(key, record)
@@ -89,41 +74,40 @@ class MemoryStorer:
         return True
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        data = self._live(key)
-        if data is None:
+        stored = self._live(key)
+        if stored is None:
             return False
-
-        found = _version(data)
-        if found == record.version:
+        if stored.version == record.version:
             return True
-        if found != version:
+        if stored.version != version:
             return False
 
-        self._unfile(key, data)
-        self._put(key, record)
+        if stored.owner == record.owner and self._max_sessions is None:
+            self._records[key] = pack(record)
+            self._move(key, stored.expires_at, record.expires_at)
+        else:
+            self._unfile(key, stored)
+            self._put(key, record)
         return True
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
-        data = self._live(key)
-        if data is None:
+        stored = self._live(key)
+        if stored is None:
             return False
 
-        version, created_at, old_seen_at, old_expires_at, meta_size, owner_size = _unpack(data)
-        new_expires_at = max(old_expires_at, math.inf if expires_at is None else expires_at)
-        head = _pack(version, created_at, max(old_seen_at, seen_at), new_expires_at, meta_size, owner_size)
-        self._records[key] = head + data[_SIZE:]
-        self._unshelve(key, old_expires_at)
-        self._shelve(key, new_expires_at)
+        touched = stored.touched(seen_at, expires_at)
+        self._records[key] = pack(touched)
+        self._move(key, stored.expires_at, touched.expires_at)
         if self._max_sessions is not None:
-            self._queue(owned=owner_size >= 0).move_to_end(key)
+            self._queue(touched).move_to_end(key)
         return True
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        data = self._live(key)
-        if data is None or (version is not None and _version(data) != version):
+        stored = self._live(key)
+        if stored is None or (version is not None and stored.version != version):
             return False
 
-        self._remove(key, data)
+        self._remove(key, stored)
         return True
 
     async def clean(self) -> int:
@@ -134,19 +118,18 @@ class MemoryStorer:
                 looked_at += 1
                 if looked_at % _BATCH == 0:
                     await anyio.lowlevel.checkpoint()
-                data = self._records.get(key)
-                if data is not None and _expires_at(data) <= latest:
-                    self._remove(key, data)
+                if key in self._records and expiry(self._records[key]) <= latest:
+                    self._drop(key)
                     removed += 1
         return removed
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
-        return [(key, _record(data, *_unpack(data))) for key, data in self._owned(owner, prefix)]
+        return self._owned(owner, prefix)
 
     async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
-        ended = [(key, data) for key, data in self._owned(owner, prefix) if key != keep]
-        for key, data in ended:
-            self._remove(key, data)
+        ended = [(key, record) for key, record in self._owned(owner, prefix) if key != keep]
+        for key, record in ended:
+            self._remove(key, record)
         return len(ended)
 
     async def keys(self) -> AsyncIterator[str]:
@@ -158,43 +141,44 @@ class MemoryStorer:
 
     # One record
 
-    def _live(self, key: str) -> bytes | None:
+    def _live(self, key: str) -> Record | None:
         data = self._records.get(key)
-        if data is None or _expires_at(data) > self._clock():
-            return data
+        record = None if data is None else unpack(data)
+        if record is None or record.expires_at is None or self._clock() < record.expires_at:
+            return record
 
         # Once seen expired it is gone: a clock that jumps back revives nothing.
-        self._remove(key, data)
+        self._remove(key, record)
         return None
 
     def _put(self, key: str, record: Record) -> None:
-        owner = b"" if record.owner is None else record.owner.encode("utf-8", "surrogatepass")
-        owner_size = -1 if record.owner is None else len(owner)
-        expires_at = math.inf if record.expires_at is None else record.expires_at
-        head = _pack(record.version, record.created_at, record.seen_at, expires_at, len(record.meta), owner_size)
-        self._records[key] = b"".join((head, owner, record.meta, record.value))
-        self._shelve(key, expires_at)
+        self._records[key] = pack(record)
+        self._shelve(key, record.expires_at)
         if record.owner is not None:
             self._index(record.owner, key)
         if self._max_sessions is not None:
-            self._queue(owned=record.owner is not None)[key] = None
+            self._queue(record)[key] = None
 
-    def _remove(self, key: str, data: bytes) -> None:
+    def _remove(self, key: str, record: Record) -> None:
         del self._records[key]
-        self._unfile(key, data)
+        self._unfile(key, record)
 
-    def _unfile(self, key: str, data: bytes) -> None:
-        _, _, _, expires_at, _, owner_size = _unpack(data)
-        self._unshelve(key, expires_at)
-        if owner_size >= 0:
-            self._unindex(data[_SIZE : _SIZE + owner_size].decode("utf-8", "surrogatepass"), key)
+    def _drop(self, key: str) -> None:
+        record = unpack(self._records[key])
+        if record is not None:
+            self._remove(key, record)
+
+    def _unfile(self, key: str, record: Record) -> None:
+        self._unshelve(key, record.expires_at)
+        if record.owner is not None:
+            self._unindex(record.owner, key)
         if self._max_sessions is not None:
-            del self._queue(owned=owner_size >= 0)[key]
+            del self._queue(record)[key]
 
     # What expires when
 
-    def _shelve(self, key: str, expires_at: float) -> None:
-        if expires_at == math.inf:
+    def _shelve(self, key: str, expires_at: float | None) -> None:
+        if expires_at is None or expires_at == math.inf:
             return
 
         number = int(expires_at // _SHELF)
@@ -204,8 +188,15 @@ class MemoryStorer:
             self._first_shelf = min(self._first_shelf, number)
         shelf[key] = None
 
-    def _unshelve(self, key: str, expires_at: float) -> None:
-        if expires_at == math.inf:
+    def _move(self, key: str, before: float | None, now: float | None) -> None:
+        if before is not None and now is not None and before // _SHELF == now // _SHELF:
+            return
+
+        self._unshelve(key, before)
+        self._shelve(key, now)
+
+    def _unshelve(self, key: str, expires_at: float | None) -> None:
+        if expires_at is None or expires_at == math.inf:
             return
 
         number = int(expires_at // _SHELF)
@@ -224,7 +215,7 @@ class MemoryStorer:
                 self._first_shelf = min(self._shelves, default=due)
                 continue
             key = next(reversed(shelf))
-            self._remove(key, self._records[key])
+            self._drop(key)
 
     # Whose it is
 
@@ -244,52 +235,15 @@ class MemoryStorer:
         if keys == key or not keys:
             del self._owners[owner]
 
-    def _owned(self, owner: str, prefix: str) -> list[tuple[str, bytes]]:
+    def _owned(self, owner: str, prefix: str) -> list[tuple[str, Record]]:
         keys = self._owners.get(owner, {})
         found = ((key, self._live(key)) for key in (tuple(keys) if isinstance(keys, dict) else (keys,)))
-        return [(key, data) for key, data in found if data is not None and key.startswith(prefix)]
+        return [(key, record) for key, record in found if record is not None and key.startswith(prefix)]
 
     # Who must make room
 
-    def _queue(self, *, owned: bool) -> OrderedDict[str, None]:
-        return self._owned_queue if owned else self._anonymous_queue
+    def _queue(self, record: Record) -> OrderedDict[str, None]:
+        return self._anonymous_queue if record.owner is None else self._owned_queue
 
     def _evict(self) -> None:
-        key = next(iter(self._anonymous_queue or self._owned_queue))
-        self._remove(key, self._records[key])
-
-
-def _version(data: bytes) -> int:
-    version: int = _unpack(data)[0]
-    return version
-
-
-def _expires_at(data: bytes) -> float:
-    expires_at: float = _unpack(data)[3]
-    return expires_at
-
-
-def _record(
-    data: bytes,
-    version: int,
-    created_at: float,
-    seen_at: float,
-    expires_at: float,
-    meta_size: int,
-    owner_size: int,
-) -> Record:
-    owner = None
-    start = _SIZE
-    if owner_size >= 0:
-        start += owner_size
-        owner = data[_SIZE:start].decode("utf-8", "surrogatepass")
-    value_start = start + meta_size
-    return Record(
-        data[value_start:],
-        data[start:value_start],
-        owner,
-        created_at,
-        seen_at,
-        None if expires_at == math.inf else expires_at,
-        version,
-    )
+        self._drop(next(iter(self._anonymous_queue or self._owned_queue)))

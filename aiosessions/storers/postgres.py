@@ -1,6 +1,5 @@
 """Sessions in a PostgreSQL table, through asyncpg."""
 
-import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from datetime import timedelta
@@ -8,11 +7,14 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 
 import anyio
 
-from aiosessions._errors import ConfigError, SessionError, StorerError
-from aiosessions._storer import Record
-from aiosessions._storer_url import StorerURL, flag, seconds
+from aiosessions._errors import ConfigError, StorerError
 from aiosessions.storers._jsonb import survives_jsonb
 from aiosessions.storers._postgres_schema import Found, Layout, Statements, schema_sql
+from aiosessions.storers.bounded import bounded, seconds_of
+from aiosessions.storers.openings import Openings
+from aiosessions.storers.storer import Record
+from aiosessions.storers.text import digest
+from aiosessions.storers.url import StorerURL, flag, seconds
 
 try:
     import asyncpg
@@ -93,20 +95,16 @@ class PostgresStorer:
         timeout: timedelta = timedelta(seconds=5),
         unlogged: bool = False,
     ) -> None:
-        if timeout <= timedelta(0):
-            raise ConfigError(f"timeout={timeout}: give a positive duration")
-
         self._layout = Layout(table, column, unlogged=unlogged)
         self._sql = Statements(self._layout)
         self.durable: bool = not unlogged
         self.stores_json: bool = self._layout.is_jsonb
         self._pool = pool
         self._where = "PostgreSQL"
-        self._timeout = timeout.total_seconds()
+        self._timeout = seconds_of(timeout)
         self._connected = False
         self._connecting = anyio.Lock()
-        self._opened = 0
-        self._opening = anyio.Lock()
+        self._openings = Openings(self._prepare, self._close)
 
     @classmethod
     def from_url(cls, url: str) -> "PostgresStorer":
@@ -129,7 +127,7 @@ class PostgresStorer:
             timeout=parsed.option("timeout", seconds, timedelta(seconds=5)),
             unlogged=parsed.option("unlogged", flag, default=False),
         )
-        parsed.finish("column", "table", "timeout", "unlogged", *_OwnPool.options, *_DSN_OPTIONS)
+        parsed.finish()
         storer._where = f"PostgreSQL at {pool.where}"
         return storer
 
@@ -144,24 +142,14 @@ class PostgresStorer:
             ConfigError: there is a table of this name that is not one of ours, or this role may not create one; the
                 message has the statement to run.
         """
-        async with self._opening:
-            if not self._opened:
-                try:
-                    await self._prepare()
-                except SessionError:
-                    await self._close()
-                    raise
-            self._opened += 1
+        await self._openings.open()
 
     async def aclose(self) -> None:
         """Undo one `open`; the last closes the pool, if it came from a URL."""
-        async with self._opening:
-            self._opened = max(0, self._opened - 1)
-            if not self._opened:
-                await self._close()
+        await self._openings.aclose()
 
     async def read(self, key: str) -> Record | None:
-        rows = await self._fetch(self._sql.read, _hash(key))
+        rows = await self._fetch(self._sql.read, digest(key))
         return _record(rows[0]) if rows else None
 
     async def create(self, key: str, record: Record) -> bool:
@@ -172,10 +160,10 @@ class PostgresStorer:
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
         lives = None if expires_at is None else expires_at - seen_at
-        return bool(await self._fetch(self._sql.touch, _hash(key), seen_at, expires_at, lives))
+        return bool(await self._fetch(self._sql.touch, digest(key), seen_at, expires_at, lives))
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        rows = await self._fetch(self._sql.delete, _hash(key), version)
+        rows = await self._fetch(self._sql.delete, digest(key), version)
         return bool(rows and rows[0][0])
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
@@ -183,7 +171,7 @@ class PostgresStorer:
         return [(_unescape(key), _record(fields)) for key, *fields in rows]
 
     async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
-        kept = None if keep is None else _hash(keep)
+        kept = None if keep is None else digest(keep)
         rows = await self._fetch(self._sql.delete_by_owner, owner, _escape(prefix), kept)
         return int(rows[0][0])
 
@@ -209,7 +197,7 @@ class PostgresStorer:
         raw = record.value if text is None else None
         lives = None if record.expires_at is None else record.expires_at - record.seen_at
         times = record.created_at, record.seen_at, record.expires_at
-        return _hash(key), _escape(key), text, raw, record.meta, record.owner, *times, record.version, lives
+        return digest(key), _escape(key), text, raw, record.meta, record.owner, *times, record.version, lives
 
     async def _close(self) -> None:
         if isinstance(self._pool, _OwnPool):
@@ -251,18 +239,14 @@ class PostgresStorer:
 
     async def _call(self, work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
         """Run *work* with a connection, within the time-out; whatever the driver raises leaves as a StorerError."""
-        try:
-            with anyio.fail_after(self._timeout):
-                await self._connect()
-                connection: asyncpg.Connection = await self._pool.acquire()
-                try:
-                    return await work(connection)
-                finally:
-                    # asyncpg shields this from cancellation, and the time-out lets go of a server that hangs.
-                    await self._pool.release(connection, timeout=self._timeout)
-        except _DRIVER_ERRORS as error:
-            _hide_values(error)
-            raise StorerError(f"{self._where}: {_describe(error, self._timeout)}") from error
+        with bounded(self._timeout, _DRIVER_ERRORS, where=self._where, describe=_describe):
+            await self._connect()
+            connection: asyncpg.Connection = await self._pool.acquire()
+            try:
+                return await work(connection)
+            finally:
+                # asyncpg shields this from cancellation, and the time-out lets go of a server that hangs.
+                await self._pool.release(connection, timeout=self._timeout)
 
     async def _connect(self) -> None:
         if self._connected:
@@ -276,8 +260,6 @@ class PostgresStorer:
 
 class _OwnPool:
     """A pool made from a URL when it is first awaited, in the event loop that uses it."""
-
-    options = ("max_size", "min_size", "port", "statement_cache_size")
 
     def __init__(self, url: StorerURL) -> None:
         self._min_size = url.option("min_size", int, 0)
@@ -339,10 +321,6 @@ def _record(fields: Iterable[Any]) -> Record:  # Any: a row as asyncpg gives it
     return Record(raw if text is None else text.encode(), meta, owner, created_at, seen_at, expires_at, version)
 
 
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
 def _escape(key: str) -> str:
     """What PostgreSQL can store as text; a prefix of a key stays a prefix."""
     return key.replace("\\", r"\\").replace("\0", r"\0").encode("utf-8", "backslashreplace").decode()
@@ -352,18 +330,13 @@ def _unescape(text: str) -> str:
     return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1]) or chr(int(found[1][1:], 16)), text)
 
 
-def _describe(error: Exception, timeout: float) -> str:
-    """The error without anything that may be a value or a password."""
-    if isinstance(error, TimeoutError):
-        return f"no answer within {timeout:g} s"
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error}"
-    return type(error).__name__
+def _describe(error: Exception) -> str:
+    """The error without anything that may be a value or a password, and the error itself rid of them.
 
-
-def _hide_values(error: Exception) -> None:
-    """PostgreSQL puts the failing row into DETAIL; errors about a value, the server's and asyncpg's own, quote it."""
+    PostgreSQL puts the failing row into DETAIL; errors about a value, the server's and asyncpg's own, quote it.
+    """
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         error.detail = None
     if isinstance(error, asyncpg.DataError):
         error.args = ("a value does not fit its column",)
+    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__

@@ -5,15 +5,16 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
-from hashlib import sha256
-
-import anyio
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
-from aiosessions._storer_url import StorerURL, seconds
-from aiosessions.storers._redis_scripts import DELETE, FORMAT, HEAD, HEAL, INDEX, TIME, TIMES, TOUCH, WRITE
-from aiosessions.storers._redis_server import URL_OPTIONS, Call, Client, RedisServer, client_from_url
+from aiosessions.storers._redis_scripts import DELETE, HEAL, INDEX, TIME, TIMES, TOUCH, WRITE
+from aiosessions.storers._redis_server import Call, Client, RedisServer, client_from_url
+from aiosessions.storers.bounded import seconds_of
+from aiosessions.storers.openings import Openings
+from aiosessions.storers.packed import pack, unpack
+from aiosessions.storers.storer import Record
+from aiosessions.storers.text import decoded, digest, encoded
+from aiosessions.storers.url import StorerURL, seconds
 
 __all__ = ["RedisStorer"]
 
@@ -52,7 +53,6 @@ class RedisStorer:
     """
 
     stores_json = False
-    durable = True
 
     def __init__(
         self,
@@ -64,18 +64,16 @@ class RedisStorer:
         owns_client: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if timeout <= timedelta(0):
-            raise ConfigError(f"timeout={timeout}: give a positive duration")
         if wait_replicas < 0:
             raise ConfigError(f"wait_replicas={wait_replicas}: give 0 or more")
 
-        self._server = RedisServer(client, timeout=timeout.total_seconds(), wait_replicas=wait_replicas)
-        self._prefix = _bytes(prefix)
-        self._young = math.ceil(2 * timeout.total_seconds()) + 1  # seconds
+        longest = seconds_of(timeout)
+        self._server = RedisServer(client, timeout=longest, wait_replicas=wait_replicas)
+        self._prefix = encoded(prefix)
+        self._young = math.ceil(2 * longest) + 1  # seconds
         self._owns_client = owns_client
         self._clock = clock
-        self._lock = anyio.Lock()
-        self._opened = 0
+        self._openings = Openings(self._server.inspect, self._close)
 
     @classmethod
     def from_url(cls, url: str) -> "RedisStorer":
@@ -99,30 +97,33 @@ class RedisStorer:
             wait_replicas=parsed.option("wait_replicas", int, 0),
             owns_client=True,
         )
-        parsed.finish("prefix", "timeout", "wait_replicas", *URL_OPTIONS)
+        parsed.finish()
         return storer
 
+    @property
+    def durable(self) -> bool:
+        """Whether the server keeps what it confirmed: yes, until `open` finds out that it may evict.
+
+        It may if it has a `maxmemory` and another `maxmemory-policy` than noeviction, and so may one that forbids
+        INFO, as far as anybody knows.
+        """
+        return not self._server.may_evict
+
     def __repr__(self) -> str:
-        return f"<RedisStorer of {_text(self._prefix)!r}, {self._server.where}>"
+        return f"<RedisStorer of {decoded(self._prefix)!r}, {self._server.where}>"
 
     async def open(self) -> None:
-        """See whether the server answers and can keep sessions; a `maxmemory-policy` that evicts is a WARNING.
+        """See whether the server answers and can keep sessions; one that may evict is a WARNING, and is not `durable`.
 
         Raises:
             StorerError: it does not answer, or refuses the password; the message names host and port.
             ConfigError: it is a replica, or a node of a cluster behind a client for one server.
         """
-        async with self._lock:
-            if not self._opened:
-                await self._server.inspect()
-            self._opened += 1
+        await self._openings.open()
 
     async def aclose(self) -> None:
         """Undo one `open`; the last one closes the client if this storer owns it."""
-        async with self._lock:
-            self._opened = max(self._opened - 1, 0)
-            if not self._opened and self._owns_client:
-                await self._server.aclose()
+        await self._openings.aclose()
 
     async def read(self, key: str) -> Record | None:
         async with self._server.operation():
@@ -162,7 +163,7 @@ class RedisStorer:
             answer = await self._server.run(Call(TOUCH, (self._key(key),), (*start, b"")), wait=False)
             # Rarely: it was touched so often that the owner's index is about to forget it, and is written first.
             while isinstance(answer, bytes):
-                index = self._index(key, _text(answer[1:]), seen_at, expires_at)
+                index = self._index(key, decoded(answer[1:]), seen_at, expires_at)
                 keys: tuple[bytes, ...] = (self._key(key),)
                 if self._server.is_cluster:
                     await self._server.run(index, wait=False)
@@ -207,43 +208,35 @@ class RedisStorer:
             while True:
                 async with self._server.operation():
                     cursor, names = await node.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
-                for name in names:
-                    rest = name[len(start) :]
-                    if b"#" not in rest:  # else it belongs to a storer whose longer prefix starts like ours
-                        yield _text(rest.replace(b"%23", b"#").replace(b"%25", b"%"))
+                    # With another "#" it belongs to a storer whose longer prefix starts like ours.
+                    escaped = [rest for name in names if b"#" not in (rest := name[len(start) :])]
+                    keys = [decoded(rest.replace(b"%23", b"#").replace(b"%25", b"%")) for rest in escaped]
+                for key in keys:
+                    yield key
                 if not cursor:
                     break
+
+    async def _close(self) -> None:
+        if self._owns_client:
+            await self._server.aclose()
 
     # Keys: the last "#" parts prefix and kind from the rest, whatever is in a prefix; so no two storers ever meet.
 
     def _key(self, key: str) -> bytes:
-        return self._prefix + b"s#" + _bytes(key).replace(b"%", b"%25").replace(b"#", b"%23")
+        return self._prefix + b"s#" + encoded(key).replace(b"%", b"%25").replace(b"#", b"%23")
 
     def _index_key(self, owner: str) -> bytes:
-        return self._prefix + b"u#" + sha256(_bytes(owner)).hexdigest().encode()
+        return self._prefix + b"u#" + digest(owner).hex().encode()
 
     # Records
 
     def _record(self, key: str, data: bytes | None) -> Record | None:
         if data is None:
             return None
-        if len(data) < HEAD.size or data[0] != FORMAT:
+        record = unpack(data[TIME.size :])
+        if record is None:
             raise StorerError(f"{self._server.where}: {key!r} holds something that is no record of a known format")
-
-        _, version, seen_at, expires_at, created_at, _, owner_size, meta_size = HEAD.unpack_from(data)
-        if expires_at <= self._clock():
-            return None
-
-        meta = HEAD.size + max(owner_size, 0)
-        return Record(
-            value=data[meta + meta_size :],
-            meta=data[meta : meta + meta_size],
-            owner=_text(data[HEAD.size : meta]) if owner_size >= 0 else None,
-            created_at=created_at,
-            seen_at=seen_at,
-            expires_at=None if expires_at == math.inf else expires_at,
-            version=version,
-        )
+        return record if record.is_live(self._clock()) else None
 
     def _now(self) -> bytes:
         return TIME.pack(self._clock())
@@ -251,17 +244,6 @@ class RedisStorer:
     # Scripts, and what they are given
 
     def _write(self, key: str, record: Record, version: int | None, *, if_indexed: bool = False) -> Call:
-        owner = b"" if record.owner is None else _bytes(record.owner)
-        head = HEAD.pack(
-            FORMAT,
-            record.version,
-            record.seen_at,
-            _deadline(record.expires_at),
-            record.created_at,
-            _indexed_until(record.seen_at, record.expires_at),
-            -1 if record.owner is None else len(owner),
-            len(record.meta),
-        )
         keys: tuple[bytes, ...] = (self._key(key),)
         entry: tuple[bytes | int, ...] = (b"", b"")
         if record.owner is not None and not self._server.is_cluster:
@@ -273,40 +255,32 @@ class RedisStorer:
             _milliseconds(record.seen_at, record.expires_at),
             b"if indexed" if if_indexed else b"",
             *entry,
-            b"".join((head, owner, record.meta, record.value)),
+            TIME.pack(_indexed_until(record.seen_at, record.expires_at)) + pack(record),
         )
         return Call(WRITE, keys, arguments)
 
     def _delete(self, key: str, *, version: int | None = None, owner: str | None = None) -> Call:
         at = b"" if version is None else version.to_bytes(8, "big")
-        whose = b"" if owner is None else b"=" + _bytes(owner)
+        whose = b"" if owner is None else b"=" + encoded(owner)
         return Call(DELETE, (self._key(key),), (self._now(), at, whose, self._server.wait_replicas))
 
     # The user index
 
     def _index(self, key: str, owner: str, seen_at: float, expires_at: float | None) -> Call:
         span = b"" if expires_at is None else math.ceil(_indexed_until(seen_at, expires_at) - seen_at + _DAY)
-        return Call(INDEX, (self._index_key(owner),), (_bytes(key), span))
+        return Call(INDEX, (self._index_key(owner),), (encoded(key), span))
 
     async def _indexed(self, owner: str, prefix: str) -> Iterator[list[str]]:
         async with self._server.operation():
             members = await self._server.ask("ZRANGE", self._index_key(owner), 0, -1)
-        keys = [key for member in members if (key := _text(member)).startswith(prefix)]
+            keys = [key for member in members if (key := decoded(member)).startswith(prefix)]
         return (keys[start : start + _PAGE] for start in range(0, len(keys), _PAGE))
 
     async def _heal(self, owner: str, missing: Sequence[str]) -> None:
         if missing:
-            heal = Call(HEAL, (self._index_key(owner),), (self._young, *map(_bytes, missing)))
+            heal = Call(HEAL, (self._index_key(owner),), (self._young, *map(encoded, missing)))
             async with self._server.operation():
                 await self._server.run(heal, wait=False)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
 
 
 def _deadline(expires_at: float | None) -> float:

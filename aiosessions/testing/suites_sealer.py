@@ -11,14 +11,14 @@ Keys are made by `new_key()` of the suite; override it for other keys than 256 b
 
 import string
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 
-from aiosessions import _sealer
 from aiosessions._errors import ConfigError, UnsupportedError
-from aiosessions._sealer import Claims, Sealer
+from aiosessions.sealers import keys as key_ring
+from aiosessions.sealers.sealer import Claims, Expiring, Resealing, Sealer
 
 __all__ = ["SealerSuite"]
 
@@ -92,7 +92,7 @@ class SealerSuite:
 
     def new_key(self) -> Any:  # Any: what this sealer takes as a key
         """A new key."""
-        return _sealer.new_key()
+        return key_ring.new_key()
 
     @pytest.fixture
     def key(self) -> Any:  # Any: what `new_key` makes
@@ -126,6 +126,8 @@ class SealerSuite:
         if not self.never_expires:
             with pytest.raises((UnsupportedError, ConfigError)):
                 sealer.seal(claims, name=_NAME)
+            assert isinstance(sealer, Expiring), "no store can know: say `needs_expiry = True`"
+            assert sealer.needs_expiry, "it says that it seals what never ends"
             return
 
         opened = sealer.open(sealer.seal(claims, name=_NAME), name=_NAME, now=_NOW * 2)
@@ -212,6 +214,19 @@ class SealerSuite:
         assert self.make_sealer([key]).open(fresh, name=_NAME, now=_NOW) is None, (
             "an old key opens what a new one sealed"
         )
+
+    def test_a_resealing_sealer_knows_which_tokens_are_under_an_older_key(
+        self, key: Any, sealer: Sealer, token: str
+    ) -> None:
+        """F7: a store replaces those, when it is to."""
+        if not isinstance(sealer, Resealing):
+            pytest.skip("this sealer does not say which of its tokens are under an older key: Resealing")
+        assert sealer.is_current(token), "a token under the only key is taken for an old one"
+
+        both = self.make_sealer([self.new_key(), key])
+        assert isinstance(both, Resealing)
+        assert not both.is_current(token), "a token under the older key is taken for a new one"
+        assert both.is_current(both.seal(_CLAIMS, name=_NAME)), "its own newest token is taken for an old one"
 
     def test_a_removed_key_opens_nothing(self, token: str) -> None:
         """F7: its tokens are just new sessions."""

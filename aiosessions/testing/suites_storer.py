@@ -22,16 +22,16 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import replace as changed
 from typing import ClassVar, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import SessionTooLargeError
-from aiosessions._storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
 from aiosessions._tokens import new_version
+from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
 
 __all__ = [
     "CleanableSuite",
@@ -243,6 +243,11 @@ class StorerSuite(StorerCase):
         assert await storer.read("k") is None, "read of an unknown key must be None"
         assert not await storer.touch("k", seen_at=clock.now(), expires_at=None), "read must not create the key"
         assert await storer.create("k", self.record(clock)), "read must leave the key free"
+
+    async def test_it_says_whether_it_keeps_what_it_confirmed(self, storer: Storer) -> None:
+        """F16: what must not be forgotten is given to no storer that may evict."""
+        if isinstance(storer, Durable):
+            assert storer.durable is self.durable, f"durable must be {self.durable}, as the suite is told"
 
     # S2 what goes in comes out
 

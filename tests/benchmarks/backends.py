@@ -14,10 +14,10 @@ import msgspec
 from redis.asyncio import Redis
 
 from aiosessions import StorageOverseer, Storer
-from aiosessions._storer import Record
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.postgres import PostgresStorer
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 from tests.benchmarks import peers
 from tests.benchmarks.floor import Server, floor
 from tests.benchmarks.measure import ACTIONS, Visit, added, seconds_each

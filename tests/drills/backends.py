@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiosessions import Openable, Storer
-from aiosessions._urls import storer_from_url
+from aiosessions.storers.registry import storer_from_url
 from tests.proxy import Proxy
 from tests.servers import ValkeyServer
 from tests.servers_memcached import MemcachedServer

@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 
 from aiosessions import ConflictError, Openable, Session, StorageOverseer, Storer, StorerError
-from aiosessions._urls import storer_from_url
 from aiosessions.asgi import Connection
+from aiosessions.storers.registry import storer_from_url
 
 __all__ = ["Count", "Counting", "Job", "Tally"]
 

@@ -15,7 +15,7 @@ ITEMS = 200
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine needs more than the five seconds after which a writer gives up: what counts here is the cart."""
-    monkeypatch.setattr("aiosessions._writing.RACE_SECONDS", 60.0)
+    monkeypatch.setattr("aiosessions.overseers.race.RACE_SECONDS", 60.0)
 
 
 def patient(url: str) -> str:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
 _ALPHABET = rb"[A-Za-z0-9_-]"
-_SECRET = 32
+_SECRET = 40  # characters
 
 
 @dataclass
@@ -66,7 +66,7 @@ async def visits(store: StorageOverseer[Cart], clock: MovableClock, issued: Issu
     await visit(lambda session: session.flash(session.csrf_token()))
     session = await visit(lambda session: None)
     assert session.user_id == "ann"
-    issued.digests |= {secret.digest for secret in session._meta.secrets}
+    issued.digests |= {secret.digest for secret in session._state.meta.secrets.opening}
     return visitor
 
 
@@ -87,7 +87,8 @@ def views(dump: bytes) -> Iterator[bytes]:
 def usable(dump: bytes, issued: Issued) -> int:
     """How many of the strings in it that are as long as a secret open a session, whatever handle they are put to."""
     digest = TokenDigest("shop", "app")
-    secrets = {view[at : at + _SECRET] for view in views(dump) for at in range(len(view) - _SECRET + 1)}
+    runs = {run for view in views(dump) for run in re.findall(_ALPHABET + rb"{40,}", view)}
+    secrets = {run[at : at + _SECRET].decode() for run in runs for at in range(len(run) - _SECRET + 1)}
     return sum(digest(secret) in issued.digests for secret in secrets)
 
 
@@ -120,7 +121,8 @@ async def check(storer: Storer, copy: Callable[[], Awaitable[bytes]]) -> None:
     token = parse_token(live)
     assert token is not None
     assert any(digest in view for view in views(dump) for digest in issued.digests), "this is no copy of the sessions"
-    for planted in (live.encode(), token.secret, token.secret.hex().encode(), b"x" + live.encode()):
+    secret = token.secret.encode()
+    for planted in (live.encode(), secret, secret.hex().encode(), b"x" + live.encode()):
         assert usable(dump + b"\0" + planted, issued)
 
 

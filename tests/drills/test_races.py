@@ -100,7 +100,7 @@ async def log_out(store: Overseer, chance: random.Random, user: str) -> None:
             kind = chance.randrange(3)
             if kind == 0:
                 await store.delete(session.handle, user_id=user)
-            elif kind == 1 and isinstance(store._storer, UserIndexed):
+            elif kind == 1 and isinstance(store._backend.storer, UserIndexed):
                 await store.delete_user_sessions(user)
             else:
                 await store.destroy(session, visit.response)

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import asyncpg
@@ -16,10 +16,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from aiosessions import Cleanable, Listable, Record, StorerError, UserIndexed
-from aiosessions._urls import storer_from_url
+from aiosessions.storers.registry import storer_from_url
 from aiosessions.testing.suites_storer import collected
 from tests.drills.backends import BACKENDS, Backend
 from tests.proxy import Proxy

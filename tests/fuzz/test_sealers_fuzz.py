@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from aiosessions._sealer import Claims, Sealer, new_key
 from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
+from aiosessions.sealers.keys import new_key
+from aiosessions.sealers.sealer import Claims, Sealer
 from tests.sealers.jwt_keys import make, make_jwk, private
 
 pytestmark = pytest.mark.fuzz

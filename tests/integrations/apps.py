@@ -101,6 +101,8 @@ class House:
     """whether the adapter saves"""
     meanwhile: Callable[[], Awaitable[object]] = _nothing
     """what happens while a slow page is at work"""
+    answers: Mapping[type[Exception], Reply] = field(default_factory=dict[type[Exception], Reply])
+    """what the application's own exception handlers say; aiohttp, which has none, has a middleware that does"""
 
     @property
     def stores(self) -> tuple[Store[Any], ...]:
@@ -108,6 +110,10 @@ class House:
 
     async def visit(self, page: str, request: Any) -> Reply:  # Any: each framework's own
         return await self.pages[page](self, request)
+
+    def answer(self, error: Exception) -> Reply:
+        """What the application says to an exception that it has a handler for."""
+        return next(self.answers[kind] for kind in type(error).__mro__ if kind in self.answers)
 
 
 Page = Callable[[House, Any], Awaitable[Reply]]
@@ -131,7 +137,15 @@ def starlette_app(house: House) -> Starlette:
     return Starlette(
         routes=[Route("/{page}", page, methods=["GET", "POST"]), WebSocketRoute("/ws/{page}", socket)],
         middleware=[Middleware(SessionMiddleware, stores=house.stores)] if house.is_managed else [],
+        exception_handlers=_starlette_handlers(house),
     )
+
+
+def _starlette_handlers(house: House) -> dict[Any, Any]:  # Any: Starlette and FastAPI have each a type of their own
+    async def handle(_: Request, error: Exception) -> Response:
+        return await _starlette_response(house, house.answer(error))
+
+    return dict.fromkeys(house.answers, handle)
 
 
 async def _starlette_response(house: House, reply: Reply) -> Response:
@@ -163,7 +177,7 @@ def _starlette_socket(websocket: WebSocket) -> Socket:
 
 
 def fastapi_app(house: House) -> fastapi.FastAPI:
-    app = fastapi.FastAPI(openapi_url=None)
+    app = fastapi.FastAPI(openapi_url=None, exception_handlers=_starlette_handlers(house))
     if house.is_managed:
         app.add_middleware(SessionMiddleware, stores=house.stores)
     basket = session_of(house.store)
@@ -229,10 +243,15 @@ def litestar_app(house: House) -> litestar.Litestar:
             house, socket, Socket(socket.accept, socket.send_text, socket.receive_text, socket.close)
         )
 
+    def answer(_: litestar.Request[Any, Any, Any], error: Exception) -> litestar.Response[Any]:
+        reply = house.answer(error)
+        return litestar.Response(reply.body, status_code=reply.status, media_type="text/plain")
+
     stores: dict[str, Store[Any]] = {"app": house.store, "theme": house.theme}
     return litestar.Litestar(
         [page, injected, socket],
         plugins=[SessionPlugin(**stores)] if house.is_managed else [],
+        exception_handlers=dict.fromkeys(house.answers, answer),
         openapi_config=None,
         logging_config=None,
     )
@@ -245,6 +264,13 @@ def quart_app(house: House) -> quart.Quart:
     app = quart.Quart("tests")
     if house.is_managed:
         aiosessions.quart.init_app(app, *house.stores)
+
+    async def answer(error: Exception) -> Any:  # Any: Quart's own response
+        reply = house.answer(error)
+        return quart.Response(reply.body, reply.status)
+
+    for kind in house.answers:
+        app.register_error_handler(kind, answer)
 
     @app.route("/<page>", methods=["GET", "POST"])
     async def page(page: str) -> Any:
@@ -323,7 +349,17 @@ def aiohttp_app(house: House) -> web.Application:
         )
         return websocket
 
-    app = web.Application()
+    @web.middleware
+    async def answer(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except tuple(house.answers) as error:
+            reply = house.answer(error)
+            return web.Response(text=reply.body, status=reply.status)
+
+    app = web.Application(middlewares=[answer] if house.answers else [])
     app.router.add_route("GET", "/ws/{page}", socket)
     app.router.add_route("*", "/{page}", page)
     if house.is_managed:

@@ -1,7 +1,8 @@
 """What is aiohttp's own: responses that handlers prepare, errors made outside of middlewares, sub-applications."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -21,6 +22,9 @@ from aiosessions.testing import Browser, HandshakeDeniedError
 from tests.integrations.stage import ASYNCIO, UVLOOP, Backend, CountingStorer
 
 pytestmark = pytest.mark.anyio
+
+SECONDS = 10
+"""What nothing here takes: one that waits for ever is a failure."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -254,6 +258,37 @@ class TestErrors:
             await browser.get(f"{path}login")
             assert (await browser.get(path)).text == "ann"
 
+    @pytest.mark.parametrize("how", ["at the end", "not caught"])
+    async def test_an_application_further_out_sees_why_a_save_failed(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer, how: str
+    ) -> None:
+        """R10, R11: as aiohttp's own exceptions, whose cause it is; its answer leaves, and nothing is written."""
+        seen: list[str] = []
+
+        @web.middleware
+        async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPError as error:
+                seen.append(f"{error.status} {error.__cause__!r}")
+                return web.Response(text="explained", status=422)
+
+        async def lose(request: web.Request) -> web.StreamResponse:
+            (await store.get(request))["count"] = 1
+            if how == "not caught":
+                raise ConflictError("lost")
+            return web.Response()
+
+        inner = Site(store)
+        inner.handler = lose
+        outer = web.Application(middlewares=[explain])
+        outer.add_subapp("/inner", inner.app)
+        storer.fails = lambda method, _: method == "create"
+        async with Browser(outer) as browser:
+            response = await browser.get("/inner/")
+        assert (response.status, response.text, response.set_cookies) == (422, "explained", [])
+        assert seen == ["500 StorerError('create failed')" if how == "at the end" else "409 ConflictError('lost')"]
+
     async def test_a_request_of_another_framework_is_refused_by_name(
         self, store: StorageOverseer[dict[str, int]]
     ) -> None:
@@ -366,3 +401,68 @@ class TestApplications:
         async with Browser(site.app) as browser:
             await browser.get("/login")
         assert "was not opened" not in caplog.text
+
+
+class TestHangingUp:
+    @pytest.mark.parametrize("is_begun", [False, True], ids=["before the headers", "after the headers"])
+    async def test_a_request_whose_client_hangs_up_has_logged_out(
+        self, site: Site, storer: CountingStorer, is_begun: bool
+    ) -> None:
+        """F14, R7: where the server cancels handlers (`handler_cancellation=True`); nothing else is written."""
+        reached = anyio.Event()
+
+        async def wait(request: web.Request) -> web.StreamResponse:
+            session = await site.store.get(request)
+            if is_begun:
+                await web.StreamResponse().prepare(request)
+            session.destroy()
+            session["count"] = 1
+            reached.set()
+            await anyio.sleep_forever()
+            raise AssertionError("not reached")
+
+        site.handler = wait
+        async with serving(site.app) as port:
+            token = await _logged_in(port)
+            async with await anyio.connect_tcp("127.0.0.1", port) as connection:
+                await connection.send(b"GET / HTTP/1.1\r\nHost: test\r\nCookie: %s\r\n\r\n" % token)
+                await reached.wait()
+            with anyio.fail_after(SECONDS):
+                while await storer.stored():
+                    await anyio.lowlevel.checkpoint()
+        assert storer.calls == ["create", "read", "delete"]
+
+
+class TestOrigins:
+    @pytest.mark.parametrize("header", ["Origin: http://[", "Origin: https://test\r\nHost: [", "Origin: http://test:x"])
+    async def test_a_malformed_origin_or_host_is_refused_as_any_other(
+        self, store: StorageOverseer[dict[str, int]], header: str
+    ) -> None:
+        """SECURITY: ASVS 5 4.4.2."""
+        app = web.Application()
+        setup(app, store, origins=[])
+        host = "" if "Host" in header else "Host: test\r\n"
+        async with serving(app) as port, await anyio.connect_tcp("127.0.0.1", port) as connection:
+            request = f"GET / HTTP/1.1\r\n{host}{header}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            await connection.send(request.encode())
+            assert (await connection.receive()).startswith(b"HTTP/1.1 403 ")
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncGenerator[int]:
+    """A server that cancels a handler whose client has gone; its port."""
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def _logged_in(port: int) -> bytes:
+    """The cookie that `/login` gives."""
+    async with await anyio.connect_tcp("127.0.0.1", port) as connection:
+        await connection.send(b"GET /login HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        answer = b"".join([chunk async for chunk in connection])
+    return answer.partition(b"Set-Cookie: ")[2].partition(b";")[0]

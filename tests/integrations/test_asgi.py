@@ -254,15 +254,39 @@ class TestFailures:
             assert (await browser.get("/conflict")).text == "handled ConflictError"
             assert len(await storer.stored()) == 1
 
-    async def test_an_error_of_the_middlewares_save_is_answered_before_any_handler_sees_it(
-        self, app: Starlette, caplog: pytest.LogCaptureFixture
+    async def test_an_error_of_the_middlewares_save_is_a_500_unless_the_application_handles_it(
+        self, app: Starlette, storer: CountingStorer, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """R11: the response has begun, so a handler for it could only do harm; the log says what happened."""
-        app.add_exception_handler(SessionError, app.state.handled)
+        """R11: the page's own response has been thrown away; without a handler the log says what happened."""
         async with Browser(app) as browser:
             response = await browser.get("/huge")
         assert (response.status, response.text) == (500, "Internal Server Error")
         assert "a session was not saved" in caplog.text
+        app.add_exception_handler(SessionError, app.state.handled)
+        app.middleware_stack = None
+        async with Browser(app) as browser:
+            response = await browser.get("/huge")
+        assert (response.status, response.text) == (404, "handled SessionTooLargeError")
+        assert await storer.stored() == []
+
+    async def test_an_application_of_no_framework_may_say_how_a_failed_save_is_answered(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
+    ) -> None:
+        """R11: `on_save_error`; where it says nothing, the answer is ours."""
+
+        async def answer(scope: Scope, error: SessionError) -> Response | None:
+            return PlainTextResponse(f"{scope['path']}: {error}", 503) if isinstance(error, StorerError) else None
+
+        async def page(scope: Scope, receive: Receive, send: Send) -> None:
+            session = await store.get(Request(scope))
+            session["x" * (300_000 if scope["path"] == "/huge" else 1)] = 1
+            await Response()(scope, receive, send)
+
+        storer.fails = lambda method, _: method == "create"
+        async with Browser(SessionMiddleware(page, stores=[store], on_save_error=answer)) as browser:
+            response = await browser.get("/away")
+            assert (response.status, response.text) == (503, "/away: create failed")
+            assert (await browser.get("/huge")).status == 500
 
     async def test_an_application_that_goes_on_after_a_failed_save_speaks_to_nobody(
         self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
@@ -384,9 +408,10 @@ class TestOneRequest:
         assert (response.text, response.headers["vary"], response.set_cookies) == ("hello", "Cookie", [])
 
     def test_a_connection_is_a_request_of_no_framework(self) -> None:
-        """DESIGN 3: it has headers, and the scope that `store.get` reads."""
+        """DESIGN 3, V8: it has headers, and the scope that `store.get` reads; a traceback shows neither."""
         connection = Connection({"type": "http", "headers": [(b"accept", b"text/html")]})
         assert connection.headers == {"accept": "text/html"}
+        assert repr(connection) == "<Connection http>"
 
 
 class TestRefresh:

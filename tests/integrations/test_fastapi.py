@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 
-from aiosessions import MemoryStorer, Session, StorageOverseer
+from aiosessions import MappingSession, MemoryStorer, StorageOverseer
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.fastapi import session_of
 from aiosessions.testing import Browser, HandshakeDeniedError
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.anyio
 
 STORE = StorageOverseer(dict[str, int], MemoryStorer())
 
-Count = Annotated[Session[dict[str, int]], Depends(session_of(STORE))]
-Member = Annotated[Session[dict[str, int]], Depends(session_of(STORE, user=True))]
-Other = Annotated[Session[dict[str, int]], Depends(session_of(STORE, "other"))]
+Count = Annotated[MappingSession[int], Depends(session_of(STORE))]
+Member = Annotated[MappingSession[int], Depends(session_of(STORE, user=True))]
+Other = Annotated[MappingSession[int], Depends(session_of(STORE, "other"))]
 
 
 @pytest.fixture

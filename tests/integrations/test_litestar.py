@@ -3,13 +3,22 @@
 from typing import Any
 
 import pytest
-from litestar import Litestar, Request, Response, WebSocket, get, websocket
+from litestar import Litestar, Request, Response, Router, WebSocket, get, websocket
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 
-from aiosessions import ConfigError, ConflictError, MemoryStorer, Session, StorageOverseer, StorerError
+from aiosessions import (
+    ConfigError,
+    ConflictError,
+    MappingSession,
+    MemoryStorer,
+    Session,
+    SessionError,
+    StorageOverseer,
+    StorerError,
+)
 from aiosessions.litestar import SessionPlugin
 from aiosessions.testing import Browser, LifespanError
 from tests.integrations.apps import Basket, Theme
@@ -17,7 +26,7 @@ from tests.integrations.stage import OpenStorer
 
 pytestmark = pytest.mark.anyio
 
-Count = NamedDependency[Session[dict[str, int]]]
+Count = NamedDependency[MappingSession[int]]
 
 
 @pytest.fixture
@@ -100,6 +109,51 @@ async def test_the_applications_own_handler_of_a_conflict_wins(counts: StorageOv
     async with Browser(app) as browser:
         response = await browser.get("/")
         assert (response.text, len(response.set_cookies)) == ("handled lost", 1)
+
+
+@pytest.mark.parametrize("is_explicit", [True, False], ids=["explicit", "at the end"])
+async def test_the_handler_nearest_to_the_route_answers_an_error_of_ours(
+    counts: StorageOverseer[dict[str, int]], is_explicit: bool
+) -> None:
+    """R10, R11: as Litestar looks it up: a router's for SessionError, before the 409 of ours and the application's."""
+
+    @get("/lost")
+    async def lost(count: Count) -> None:
+        count["n"] = 1
+        if is_explicit:
+            raise ConflictError("lost")
+        count["x" * 300_000] = 1
+
+    def near(_: Request[Any, Any, Any], error: SessionError) -> Response[dict[str, str]]:
+        return Response({"near": type(error).__name__}, status_code=422)
+
+    def far(_: Request[Any, Any, Any], error: Exception) -> Response[str]:
+        return Response(f"far {error}", status_code=422)
+
+    router = Router("/shop", route_handlers=[lost], exception_handlers={SessionError: near})
+    app = site(SessionPlugin(count=counts), router, exception_handlers={Exception: far, 500: far})
+    async with Browser(app) as browser:
+        response = await browser.get("/shop/lost")
+        assert response.status == 422
+        assert response.json() == {"near": "ConflictError" if is_explicit else "SessionTooLargeError"}
+        assert len(response.set_cookies) == is_explicit
+
+
+async def test_a_handler_for_status_500_answers_what_the_headers_save_raised(
+    counts: StorageOverseer[dict[str, int]],
+) -> None:
+    """R11: Litestar gives it every error that no class has a handler for."""
+
+    @get("/")
+    async def index(count: Count) -> None:
+        count["x" * 300_000] = 1
+
+    def far(_: Request[Any, Any, Any], error: Exception) -> Response[str]:
+        return Response(f"far {type(error).__name__}", status_code=503)
+
+    async with Browser(site(SessionPlugin(count=counts), index, exception_handlers={500: far})) as browser:
+        response = await browser.get("/")
+        assert (response.status, response.text) == (503, "far SessionTooLargeError")
 
 
 async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:

@@ -1,10 +1,10 @@
 """Sessions in Quart: its test clients, its request proxies, its error handlers."""
 
 import pytest
-from quart import Quart, request, websocket
+from quart import Blueprint, Quart, Response, request, websocket
 from quart.testing.app import LifespanError
 
-from aiosessions import ConflictError, MemoryStorer, StorageOverseer, StorerError
+from aiosessions import ConflictError, MemoryStorer, SessionTooLargeError, StorageOverseer, StorerError
 from aiosessions.quart import init_app
 from aiosessions.testing import Browser, HandshakeDeniedError
 from tests.integrations.stage import ASYNCIO, Backend, OpenStorer
@@ -101,6 +101,55 @@ async def test_a_lost_race_is_a_409_unless_the_application_handles_it(app: Quart
     before = other.error_handler_spec[None][None][ConflictError]
     init_app(other)
     assert other.error_handler_spec[None][None][ConflictError] is before
+
+
+async def test_an_error_handler_of_a_failed_save_is_in_the_context_of_its_request(
+    store: StorageOverseer[dict[str, int]],
+) -> None:
+    """R11: it knows the page, its body and its blueprint; `after_request` sees its answer."""
+    app, shop = Quart(__name__), Blueprint("shop", __name__)
+    init_app(app, store)
+
+    @shop.post("/buy")
+    async def buy() -> str:
+        (await store.get(request))["x" * 300_000] = 1
+        return "never seen"
+
+    @shop.errorhandler(SessionTooLargeError)
+    async def handled(_: Exception) -> tuple[str, int]:
+        return f"{request.endpoint} {await request.get_data(as_text=True)!r}", 413
+
+    @app.after_request
+    async def mark(response: Response) -> Response:
+        response.headers["x-mark"] = str(response.status_code)
+        return response
+
+    app.register_blueprint(shop)
+    async with Browser(app) as browser:
+        response = await browser.post("/buy", data=b"everything")
+        assert (response.status, response.text) == (413, "shop.buy 'everything'")
+        assert response.headers.lines("x-mark") == ["413"]
+
+
+async def test_a_page_that_another_hook_answered_has_no_request_to_ask_about(
+    store: StorageOverseer[dict[str, int]],
+) -> None:
+    """R11: what runs before ours and answers itself; the error is a plain one."""
+    app = Quart(__name__)
+
+    @app.before_request
+    async def answer() -> str:
+        (await store.get(request))["x" * 300_000] = 1
+        return "never seen"
+
+    @app.errorhandler(SessionTooLargeError)
+    async def handled(_: Exception) -> str:
+        return "never seen"
+
+    init_app(app, store)
+    async with Browser(app) as browser:
+        response = await browser.get("/")
+        assert (response.status, response.text) == (500, "Internal Server Error")
 
 
 async def test_a_lost_race_denies_a_handshake(app: Quart) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import pytest
 
 from aiosessions._errors import EncodeError
-from aiosessions._sealer import BoundKeys, Claims, Key, KeyRing, new_key
 from aiosessions.sealers import hmac as sealing
 from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
+from aiosessions.sealers.keys import Key, new_key
+from aiosessions.sealers.ring import BoundKeys, KeyRing
+from aiosessions.sealers.sealer import Claims
 from aiosessions.testing.suites_sealer import SealerSuite
 
 NOW = 1_800_000_000.0

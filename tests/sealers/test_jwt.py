@@ -4,16 +4,17 @@ import base64
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
 from joserfc import jwk
+from msgspec.structs import replace
 
 from aiosessions._errors import ConfigError, EncodeError, UnsupportedError
-from aiosessions._sealer import Claims, Key, Sealer, new_key
 from aiosessions.sealers.jwt import JWTSealer
+from aiosessions.sealers.keys import Key, new_key
+from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.testing.suites_sealer import SealerSuite
 from tests.sealers.jwt_keys import AUDIENCE, ISSUER, KINDS, NOW, PAIR, make, make_jwk, private, public
 

@@ -12,8 +12,9 @@ import jwt as pyjwt
 import pytest
 from joserfc import jwk
 
-from aiosessions._sealer import Claims, new_key
 from aiosessions.sealers.hmac import HMACSealer
+from aiosessions.sealers.keys import new_key
+from aiosessions.sealers.sealer import Claims
 from tests.sealers.jwt_keys import AUDIENCE, ISSUER, KINDS, make, make_jwk, private, public
 
 NOW = float(int(time.time()))  # the others have no clock to inject

@@ -14,9 +14,12 @@ import pytest
 
 from aiosessions import _base64url
 from aiosessions._errors import ConfigError
-from aiosessions._sealer import Claims, Key, KeyRing, Keys, new_key
 from aiosessions.sealers.aesgcm import AESGCMSealer
 from aiosessions.sealers.hmac import HMACSealer
+from aiosessions.sealers.jwt import JWTSealer
+from aiosessions.sealers.keys import Key, Keys, new_key
+from aiosessions.sealers.ring import KeyRing
+from aiosessions.sealers.sealer import Claims, Expiring, Resealing, Sealer
 
 NOW = 1_800_000_000.0
 CLAIMS = Claims(b"{}", False, "id", NOW, NOW + 60, "ann", b"meta")
@@ -197,6 +200,26 @@ def test_reseal_is_an_option_that_overseers_can_read(make: Make) -> None:
     assert make(new_key(), reseal=True).reseal is True
 
 
+def test_a_sealer_says_what_it_can_by_its_type(make: Make) -> None:
+    """F7, F8: a store asks what a token must have and which ones it replaces, and no sealer has to answer."""
+
+    class Bare:
+        needs_json = False
+
+        def seal(self, claims: Claims, *, name: str) -> str:
+            raise NotImplementedError
+
+        def open(self, token: str, *, name: str, now: float) -> Claims | None:
+            raise NotImplementedError
+
+    def said(sealer: Sealer) -> list[bool]:
+        return [isinstance(sealer, Expiring), isinstance(sealer, Resealing)]
+
+    assert said(make(new_key())) == [False, True]
+    assert said(JWTSealer(new_key())) == [True, True]
+    assert said(Bare()) == [False, False]
+
+
 def test_nothing_shows_a_key(make: Make) -> None:
     """V8: repr, vars, format, pickle, and what hangs on the sealer."""
     raw = os.urandom(32)
@@ -221,7 +244,8 @@ def test_nothing_shows_a_key(make: Make) -> None:
 @pytest.mark.parametrize("weak", ["{good} {short}", "{short}"])
 def test_a_traceback_with_captured_locals_shows_no_key(make: Make, weak: str) -> None:
     """V8: error trackers record the locals of every frame."""
-    good, short = new_key(), _base64url.encode(os.urandom(20))
+    raw = os.urandom(32)
+    good, short = _base64url.encode(raw), _base64url.encode(os.urandom(20))
 
     def shown(error: BaseException) -> str:
         own_frame = error.__traceback__
@@ -238,12 +262,20 @@ def test_a_traceback_with_captured_locals_shows_no_key(make: Make, weak: str) ->
         assert short not in text
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
+    with pytest.raises(ConfigError, match="aware") as caught:
+        Key(good, not_before=datetime(2030, 1, 1))  # noqa: DTZ001  naive: what is refused
+    text = shown(caught.value)
+    assert good not in text
+    assert repr(raw) not in text
+
 
 def test_the_claims_do_not_show_body_and_meta() -> None:
-    """V8: the body may be the token itself."""
-    shown = repr(Claims(b"SECRET", True, "id", NOW, None, "ann", b"SECRET"))
-    assert "SECRET" not in shown
-    assert "session_id='id'" in shown
+    """V8: the body may be the token itself; `rich` shows locals its own way."""
+    claims = Claims(b"SECRET", True, "id", NOW, None, "ann", b"SECRET")
+    for shown in (repr(claims), repr(claims.__rich_repr__())):
+        assert "SECRET" not in shown
+        assert "session_id" in shown
+        assert "'id'" in shown
 
 
 def test_hkdf_agrees_with_rfc_5869() -> None:

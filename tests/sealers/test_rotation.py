@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiosessions._sealer import new_key
+from aiosessions.sealers.keys import new_key
 
 NOW = 1_800_000_000.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiosessions._sealer import Claims, Sealer
+from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.testing.suites_sealer import SealerSuite
 
 NOW = 1_800_000_000.0

@@ -19,9 +19,9 @@ import sys
 import time
 from datetime import timedelta
 
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.disk import DiskStorer
+from aiosessions.storers.storer import Record
 
 KEYS = [f"k{number}" for number in range(4)]
 INCREMENTS = 50

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from aiosessions._errors import StorerError
-from aiosessions._storer import Record, Storer
 from aiosessions._tokens import new_version
+from aiosessions.storers.storer import Record, Storer
 
 __all__ = ["Load"]
 

@@ -10,9 +10,9 @@ import time
 import anyio
 from redis.asyncio import Redis
 
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 
 ROUNDS = 50
 TASKS = 5

@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -14,11 +13,12 @@ import anyio
 import anyio.to_thread
 import emcache
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import ConfigError, SessionTooLargeError, StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.memcached import MemcachedStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import MovableClock, OpenableSuite, StorerSuite, WaitingClock
 from tests import servers_memcached
 from tests.conftest import ASYNCIO, UVLOOP

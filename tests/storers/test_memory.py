@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from aiosessions._errors import ConfigError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_handle, new_version
 from aiosessions.storers.memory import MemoryStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     Clock,

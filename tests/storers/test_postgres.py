@@ -5,18 +5,18 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import ConfigError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers._jsonb import survives_jsonb
 from aiosessions.storers.postgres import PostgresStorer, schema_sql
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     ListableSuite,

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any
 
@@ -15,11 +14,12 @@ import anyio
 import anyio.to_thread
 import asyncpg
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.postgres import PostgresStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import collected
 from tests import servers_sql
 from tests.conftest import ASYNCIO, UVLOOP

@@ -3,19 +3,19 @@
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace as changed
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 import redis
+from msgspec.structs import replace as changed
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.cluster import LoadBalancingStrategy
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     ListableSuite,
     OpenableSuite,
@@ -311,22 +311,37 @@ class TestOpening:
             async with Redis(port=server.port, password="hunter2") as client:
                 await RedisStorer(client).open()
 
-    async def test_a_server_that_evicts_is_warned_about(self, caplog: pytest.LogCaptureFixture) -> None:
-        """S9: an evicted session is an absent one."""
-        with valkey(maxmemory="100mb", maxmemory_policy="allkeys-lru") as server:
+    @pytest.mark.parametrize(
+        ("options", "durable"),
+        [
+            ({"maxmemory": "100mb", "maxmemory_policy": "allkeys-lru"}, False),
+            ({"maxmemory": "100mb", "maxmemory_policy": "volatile-ttl"}, False),
+            ({"maxmemory": "100mb", "maxmemory_policy": "noeviction"}, True),
+            ({"maxmemory": "0", "maxmemory_policy": "allkeys-lru"}, True),
+        ],
+    )
+    async def test_a_server_that_evicts_is_warned_about_and_not_durable(
+        self, caplog: pytest.LogCaptureFixture, options: dict[str, str], durable: bool
+    ) -> None:
+        """S9, F16: an evicted session is an absent one, and an evicted denial a session that comes back."""
+        with valkey(**options) as server:
             async with Redis(port=server.port) as client:
+                storer = RedisStorer(client)
                 with caplog.at_level(logging.WARNING, "aiosessions"):
-                    await RedisStorer(client).open()
-        assert "allkeys-lru" in caplog.text
-        assert "noeviction" in caplog.text
+                    await storer.open()
+                assert storer.durable is durable
+        assert (options["maxmemory_policy"] in caplog.text) is not durable
+        assert ("noeviction" in caplog.text) is not durable
 
-    async def test_a_server_that_does_not_want_to_be_asked_is_opened_all_the_same(self) -> None:
-        """S16: hosted servers forbid INFO."""
+    async def test_a_server_that_does_not_want_to_be_asked_is_opened_all_the_same_and_not_durable(self) -> None:
+        """S16, F16: hosted servers forbid INFO; nobody knows then whether they evict."""
         with valkey() as server:
             server.ask("ACL", "SETUSER", "default", "-info")
             async with Redis(port=server.port) as client:
                 storer = RedisStorer(client)
+                before = storer.durable
                 await storer.open()
+                assert (before, storer.durable) == (True, False)
                 assert await storer.create("k", a_record())
 
     async def test_a_replica_is_refused(self, valkey_server: ValkeyServer) -> None:

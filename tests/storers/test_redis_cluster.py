@@ -13,9 +13,9 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import ListableSuite, OpenableSuite, StorerSuite, UserIndexedSuite
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy, Tally

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace as changed
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -15,12 +14,13 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace as changed
 from redis.asyncio import BlockingConnectionPool, Redis, Sentinel
 
 from aiosessions._errors import StorerError
-from aiosessions._storer import Record
 from aiosessions._tokens import new_version
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import collected
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy

@@ -3,14 +3,14 @@
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace as changed
 from functools import partial
 
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import SessionTooLargeError
-from aiosessions._storer import Record
 from aiosessions.storers.memory import MemoryStorer
+from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
     CleanableSuite,
     ListableSuite,
@@ -130,6 +130,10 @@ class BoundedSuite(StorerSuite):
     max_value = Bounded.limit
 
 
+class EvictingSuite(StorerSuite):
+    durable = False
+
+
 class WaitingSuite(StorerSuite):
     waits = True
     shortest = 0.02
@@ -193,6 +197,14 @@ async def test_a_storer_that_keeps_json_as_json_may_say_so(value: bytes) -> None
     await JSONSuite().test_what_json_storage_cannot_keep_comes_back_as_bytes(
         Decoding(clock=clock.now), clock, b'{"a":-0.0}'
     )
+
+
+async def test_a_storer_that_evicts_must_say_so_to_the_suite() -> None:
+    """F16: and one that says more than its suite is told is found."""
+    with pytest.raises(AssertionError, match="durable must be True"):
+        await StorerSuite().test_it_says_whether_it_keeps_what_it_confirmed(MemoryStorer(max_sessions=10))
+    with pytest.raises(AssertionError, match="durable must be False"):
+        await EvictingSuite().test_it_says_whether_it_keeps_what_it_confirmed(MemoryStorer())
 
 
 async def test_a_storer_with_a_limit_must_keep_to_it() -> None:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, assert_type
 
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Request, WebSocket
 
-from aiosessions import Session, Store
+from aiosessions import MappingSession, Session, Store
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.fastapi import SessionOf, session_of
 from tests.typing.stores import AppData, Other
@@ -26,6 +26,15 @@ def a_dependency_has_the_type_of_its_store(store: Store[AppData], app: FastAPI) 
 
     app.dependency_overrides[current] = page
     del page, live
+
+
+async def what_it_gives_has_it_too(
+    store: Store[AppData], counts: Store[dict[str, int]], request: Request, socket: WebSocket
+) -> None:
+    """V6: type checkers agree."""
+    assert_type(await session_of(store)(request), Session[AppData])
+    assert_type(session_of(counts), SessionOf[dict[str, int]])
+    assert_type(await session_of(counts, user=True)(socket), MappingSession[int])
 
 
 def a_store_of_another_type_is_another_dependency(store: Store[AppData]) -> None:

@@ -1,19 +1,24 @@
 """A store of T gives sessions of T, and is a `Store[T]`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypedDict, assert_type
+from typing import Any, TypedDict, TypeVar, assert_type
 
 from aiosessions import (
     AESGCMSealer,
     CookieOverseer,
     JSONCodec,
+    MappingSession,
     MemoryStorer,
     Request,
+    Response,
     Session,
     SessionInfo,
     StorageOverseer,
     Store,
 )
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -45,6 +50,93 @@ async def a_cookie_store_gives_sessions_of_its_type(request: Request, sealer: AE
     store = CookieOverseer(AppData, sealer)
     assert_type(store, CookieOverseer[AppData])
     assert_type(await store.get(request), Session[AppData])
+
+
+async def a_store_of_mappings_gives_sessions_that_are_mappings(request: Request, sealer: AESGCMSealer) -> None:
+    """V6: type checkers agree."""
+    held = StorageOverseer(dict[str, int], MemoryStorer())
+    assert_type(await held.get(request), MappingSession[int])
+    assert_type(await held.get(request, "admin", touch=False), MappingSession[int])
+    assert_type(await held.require(request), MappingSession[int])
+    assert_type(held.new(request, "admin"), MappingSession[int])
+    assert_type(await held.open("handle", user_id="ann"), MappingSession[int])
+    sealed = CookieOverseer(dict[str, Any], sealer)
+    assert_type(await sealed.get(request), MappingSession[Any])
+    assert_type(await sealed.require(request), MappingSession[Any])
+    assert_type(sealed.new(request), MappingSession[Any])
+    await held.save(await held.get(request))
+    await held.destroy(held.new(request))
+    await held.save(sealed.new(request))
+    assert_type(await held.update(held.new(request), lambda data: data | {"pages": 1}), dict[str, int])
+
+
+async def so_does_the_protocol(
+    counts: Store[dict[str, int]],
+    app: Store[AppData],
+    numbers: Store[dict[int, str]],
+    typed: Store[Preferences],
+    request: Request,
+) -> None:
+    """V6: only for `dict[str, V]`."""
+    assert_type(await counts.get(request), MappingSession[int])
+    assert_type(await counts.require(request), MappingSession[int])
+    assert_type(counts.new(request), MappingSession[int])
+    assert_type(await app.get(request), Session[AppData])
+    assert_type(await app.require(request), Session[AppData])
+    assert_type(app.new(request), Session[AppData])
+    assert_type(await numbers.get(request), Session[dict[int, str]])
+    assert_type(await numbers.require(request), Session[dict[int, str]])
+    assert_type(numbers.new(request), Session[dict[int, str]])
+    assert_type(await typed.get(request), Session[Preferences])
+
+
+async def a_store_of_any_type_gives_sessions_of_any(
+    store: Store[Any],  # Any: what is tested
+    held: StorageOverseer[Any],  # Any: likewise
+    request: Request,
+) -> None:
+    assert_type(await store.get(request), Session[Any])
+    assert_type(await store.require(request), Session[Any])
+    assert_type(store.new(request), Session[Any])
+    assert_type(await held.get(request), Session[Any])
+    assert_type(await held.open("handle", user_id="ann"), Session[Any])
+
+
+async def a_function_of_a_store_keeps_its_type(store: Store[T], session: Session[T], request: Request) -> Session[T]:
+    assert_type(await store.get(request), Session[T])
+    await store.save(session)
+    return store.new(request)
+
+
+class Single(Store[AppData]):
+    """A store of one's own inherits from the Protocol, and need not overload what has one type."""
+
+    def __init__(self, store: Store[AppData]) -> None:
+        self._store = store
+
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[AppData]:
+        return await self._store.get(request, name, touch=touch)
+
+    async def require(self, request: Request, name: str | None = None) -> Session[AppData]:
+        return await self._store.require(request, name)
+
+    def new(self, request: Request, name: str | None = None) -> Session[AppData]:
+        return self._store.new(request, name)
+
+    async def save(self, session: Session[AppData], response: Response | None = None) -> None:
+        await self._store.save(session, response)
+
+    async def update(self, session: Session[AppData], change: Callable[[AppData], AppData | None]) -> AppData:
+        return await self._store.update(session, change)
+
+
+def a_store_of_one_s_own_is_a_store(store: Store[AppData]) -> Store[AppData]:
+    return Single(store)
+
+
+def overseers_are_stores_of_mappings(sealer: AESGCMSealer) -> list[Store[dict[str, Any]]]:  # Any: as applications do
+    held: StorageOverseer[dict[str, Any]] = StorageOverseer(dict[str, Any], MemoryStorer())
+    return [held, CookieOverseer(dict[str, Any], sealer)]
 
 
 def overseers_are_stores(sealer: AESGCMSealer) -> list[Store[AppData]]:

@@ -1,0 +1,120 @@
+"""One name in one store, worked out once: what a request's session is bound to."""
+
+import re
+from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from aiosessions._errors import ConfigError
+from aiosessions._lifetime import Lifetime
+from aiosessions._tokens import TokenDigest
+from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
+
+__all__ = ["Keeper", "Place", "Places"]
+
+T_co = TypeVar("T_co", covariant=True)
+_NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
+
+
+class Keeper(Protocol[T_co]):
+    """What a session, and whoever saves it, asks of the store that opened it."""
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """The store's."""
+        ...
+
+    def now(self) -> float:
+        """Unix seconds; never goes back."""
+        ...
+
+    def fresh(self) -> tuple[T_co, bytes]:
+        """A new value, and its bytes."""
+        ...
+
+    def check_lifetime(self, lifetime: Lifetime) -> None:
+        """Raise ConfigError for one that this store cannot keep."""
+        ...
+
+    def plan(self, session: Any, *, can_tell: bool) -> Any:  # Any: a session, which knows this file; its Plan, or None
+        """What a save has to do, encoded and checked; None: nothing. Without *can_tell* there can be no new token."""
+        ...
+
+    async def carry_out(self, plan: Any) -> None:  # Any: what `plan` gave
+        """Do it."""
+        ...
+
+    async def end(self, session: Any) -> None:  # Any: as above
+        """End what was destroyed, and nothing else."""
+        ...
+
+
+class Place:
+    """One name in one store. Compared by identity, and so a key of what a request has found.
+
+    Args:
+        keeper: the store.
+        name: the session's name.
+        namespace: the store's.
+        transport: where its tokens travel.
+    """
+
+    __slots__ = ("__weakref__", "bound", "digest", "keeper", "name", "needs_https", "prefix", "transport")
+
+    def __init__(self, keeper: Keeper[Any], name: str, namespace: str, transport: Transport) -> None:
+        self.keeper = keeper  # Any: a store of any type; a session knows which
+        self.name = name
+        self.transport = transport
+        self.bound = f"{namespace}:{name}" if namespace else name
+        """What a sealed token is bound to."""
+        self.prefix = f"{namespace}:{name}:"
+        """What the keys of this name's records begin with."""
+        self.digest = TokenDigest(namespace, name)
+        self.needs_https = isinstance(transport, HTTPSOnly) and transport.needs_https
+
+    def __repr__(self) -> str:
+        return f"Place({self.bound!r})"
+
+    def key(self, handle: str) -> str:
+        """The storage key of a session."""
+        return self.prefix + handle
+
+
+class Places:
+    """The names of one store.
+
+    Args:
+        keeper: the store.
+        own: the store's own name.
+        namespace: keeps applications apart that share a storer or a key.
+        transport: where its tokens travel.
+
+    Raises:
+        ConfigError: *own* or *namespace* is outside the grammar.
+    """
+
+    __slots__ = ("_keeper", "_namespace", "_others", "_transport", "own")
+
+    def __init__(self, keeper: Keeper[Any], own: str, namespace: str, transport: Transport) -> None:  # Any: see Place
+        check_name(transport, own)
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")
+        self._keeper = keeper
+        self._namespace = namespace
+        self._transport = transport
+        self.own = Place(keeper, own, namespace, transport)
+        self._others: WeakValueDictionary[str, Place] = WeakValueDictionary()  # while they are in use
+
+    def of(self, name: str | None) -> Place:
+        """The place of a name; None: the store's own. ValueError for one outside the grammar."""
+        if name is None or name == self.own.name:
+            return self.own
+        place = self._others.get(name)
+        if place is not None:
+            return place
+
+        try:
+            check_name(self._transport, name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        place = self._others[name] = Place(self._keeper, name, self._namespace, self._transport)
+        return place

@@ -1,0 +1,82 @@
+"""What the response of this request must carry."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiosessions._place import Place
+from aiosessions._request import SECURE_SCHEMES, ResponseView
+from aiosessions.transports.cookies import warn_plain_http
+from aiosessions.transports.transport import Carried
+
+__all__ = ["Reply", "check_site_data"]
+
+_SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
+
+
+class _Word(NamedTuple):
+    """What the client must be told of one session: a new token, or without one that its own is dead."""
+
+    carried: Carried
+    token: str | None = None
+    max_age: int | None = None
+    site_data: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no token
+        return f"_Word(is_token={self.token is not None})"
+
+
+def check_site_data(kinds: Sequence[str]) -> None:
+    """Raise ValueError for a word that `Clear-Site-Data` does not know."""
+    if not _SITE_DATA.issuperset(kinds):
+        raise ValueError(f"clear_site_data={kinds!r}: give some of {sorted(_SITE_DATA)}")
+
+
+class Reply:
+    """What is to be said, by place: the last word counts. Sessions refer to it, it refers to none.
+
+    Args:
+        scheme: of the request: `http`, `https`, `ws` or `wss`.
+
+    Attributes:
+        is_managed: a middleware saves and tells the client.
+        is_started: the headers have left.
+        words: what has to be carried, whatever the status.
+    """
+
+    __slots__ = ("_scheme", "_told", "is_managed", "is_started", "words")
+
+    def __init__(self, scheme: str = "https") -> None:
+        self.is_managed = False
+        self.is_started = False
+        self._scheme = scheme
+        self.words: dict[Place, _Word] = {}
+        self._told: set[Place] = set()
+
+    def tell(self, place: Place, carried: Carried, token: str, max_age: int | None) -> None:
+        """The client gets a token, for *max_age* seconds (None: as long as it likes)."""
+        self.words[place] = _Word(carried, token, max_age)
+
+    def clear(self, place: Place, carried: Carried, site_data: Sequence[str] = ()) -> None:
+        """The client is to forget its token, if it has one, and what else *site_data* says."""
+        self.words[place] = _Word(carried, site_data=tuple(site_data))
+
+    def write_on(self, response: ResponseView, place: Place | None = None) -> None:
+        """Put on a response what is to be said: of one place, or (None) of all."""
+        for each in list(self.words) if place is None else (place,):
+            word = self.words.pop(each, None)
+            if word is not None:
+                self._write(response, each, word)
+
+    def _write(self, response: ResponseView, place: Place, word: _Word) -> None:
+        if word.token is not None:
+            if place.needs_https and self._scheme not in SECURE_SCHEMES:
+                place.needs_https = False  # said once
+                warn_plain_http()
+            place.transport.write(response, place.name, word.token, word.carried, word.max_age)
+            self._told.add(place)
+            return
+
+        if word.carried.present or place in self._told:
+            place.transport.clear(response, place.name, word.carried)
+        if word.site_data:
+            response.replace("Clear-Site-Data", [", ".join(f'"{kind}"' for kind in word.site_data)])

@@ -1,0 +1,125 @@
+"""What the core needs of a request and of a response, and nothing more.
+
+Frameworks differ in their headers' types; an ASGI scope and three spellings of a multi-dict cover them all.
+"""
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+__all__ = ["SECURE_SCHEMES", "ASGIRequest", "RequestView", "ResponseView", "RawHeaders", "response_view"]
+
+SECURE_SCHEMES = frozenset(("https", "wss"))
+
+
+class RequestView(Protocol):
+    """A request, as a Transport reads it."""
+
+    @property
+    def scheme(self) -> str:
+        """`http`, `https`, `ws` or `wss`, as far as the server knows."""
+        ...
+
+    def header(self, name: str) -> list[str]:
+        """Every value of the header *name* (given in lower case), one per header line, as sent."""
+        ...
+
+
+class ResponseView(Protocol):
+    """A response's headers, as a Transport writes them."""
+
+    def header(self, name: str) -> list[str]:
+        """Every value of the header *name*, one per header line."""
+        ...
+
+    def add(self, name: str, value: str) -> None:
+        """Append one header line."""
+        ...
+
+    def replace(self, name: str, values: Iterable[str]) -> None:
+        """Put these lines in the place of all lines called *name*."""
+        ...
+
+
+class ASGIRequest:
+    """A view of an ASGI scope, http or websocket."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:  # Any: ASGI scopes hold anything
+        self._scope = scope
+
+    @property
+    def scheme(self) -> str:
+        scheme: str = self._scope.get("scheme", "http")
+        return scheme
+
+    def header(self, name: str) -> list[str]:
+        wanted = _wire(name)
+        found: list[str] = []
+        for key, value in self._scope["headers"]:
+            if key == wanted:
+                found.append(value.decode("latin-1"))  # before 3.12 a comprehension is a call
+        return found
+
+
+class RawHeaders:
+    """A view of the header list of an ASGI message, changed in place."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: list[tuple[bytes, bytes]]) -> None:
+        self._lines = lines
+
+    def header(self, name: str) -> list[str]:
+        wanted = _wire(name)
+        found: list[str] = []
+        for key, value in self._lines:
+            if key.lower() == wanted:
+                found.append(value.decode("latin-1"))  # as above
+        return found
+
+    def add(self, name: str, value: str) -> None:
+        self._lines.append((_wire(name), value.encode("latin-1")))
+
+    def replace(self, name: str, values: Iterable[str]) -> None:
+        wanted = _wire(name)
+        self._lines[:] = [line for line in self._lines if line[0].lower() != wanted]
+        for value in values:
+            self.add(name, value)
+
+
+@lru_cache(maxsize=64)
+def _wire(name: str) -> bytes:
+    """A header's name as ASGI has it."""
+    return name.lower().encode("latin-1")
+
+
+class _MultiDict:
+    """A view of the headers of Starlette, Quart (werkzeug) and aiohttp (multidict) responses."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Any) -> None:  # Any: three libraries' types, told apart by their methods
+        self._headers = headers
+
+    def header(self, name: str) -> list[str]:
+        headers = self._headers
+        if hasattr(headers, "getall"):
+            return list(headers.getall(name, ()))
+        return list(headers.getlist(name))
+
+    def add(self, name: str, value: str) -> None:
+        headers = self._headers
+        (headers.add if hasattr(headers, "add") else headers.append)(name, value)
+
+    def replace(self, name: str, values: Iterable[str]) -> None:
+        if name in self._headers:
+            del self._headers[name]
+        for value in values:
+            self.add(name, value)
+
+
+def response_view(headers: MutableMapping[str, str] | Any) -> ResponseView:  # Any: see Response in _store
+    """A view of a framework's response headers."""
+    return _MultiDict(headers)

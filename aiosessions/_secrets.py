@@ -1,0 +1,180 @@
+"""Which secrets open a session and which did (DESIGN 5), as one value.
+
+| a secret that came | what it was | what follows |
+|---|---|---|
+| opens | the newest, or one before it while a periodic rotation is under way | the session |
+| superseded | ended by an explicit rotation, within `grace` | an empty session that is neither stored nor sent |
+| reused | ended by a rotation that had been confirmed, after its `grace` | event `token_reused` |
+| unknown | anything else | event `rejected` |
+"""
+
+from hmac import compare_digest
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from aiosessions._lifetime import Lifetime
+
+__all__ = ["Count", "Secret", "Secrets", "Time", "Verdict"]
+
+LAST = 2.0**37
+"""In the year 6325. Infinity and NaN are no times either, and a deadline that is NaN would never come."""
+Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0.0, lt=LAST)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Verdict: TypeAlias = Literal["opens", "superseded", "reused", "unknown"]
+
+_SHORT = 16
+"""Bytes kept of a digest that opens nothing any more and is only recognised."""
+_SUPERSEDED = 64
+"""How many secrets that explicit rotations ended are remembered at most: more than any user's logins in a `grace`."""
+_RETIRED = 4
+
+
+class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The digest of a secret that opens the session, or did.
+
+    Args:
+        digest: SHA-256, shortened once it is retired.
+        issued_at: when it was made, or when it was retired.
+        presented_at: when a request first brought it; 0.0 until then.
+    """
+
+    digest: bytes
+    issued_at: Time
+    presented_at: Time = 0.0
+
+    def __repr__(self) -> str:  # tracebacks may show local variables, and rich ones ask a Struct's own method
+        return "Secret()"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("issued_at", self.issued_at)]
+
+
+class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The secrets of one session. Never changed: a rotation makes another.
+
+    Args:
+        opening: those that open it, newest last; more than one only while a periodic rotation is under way.
+        epoch: rises with every explicit rotation.
+        superseded: those that explicit rotations ended, recognised for the grace time.
+        retired: those that periodic rotations ended: one that comes back was copied.
+    """
+
+    opening: tuple[Secret, ...] = ()
+    epoch: Count = 0
+    superseded: tuple[Secret, ...] = ()
+    retired: tuple[Secret, ...] = ()
+
+    def __repr__(self) -> str:  # as above
+        return f"Secrets(epoch={self.epoch})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("epoch", self.epoch)]
+
+    # what a request's secret means
+
+    def opens(self, digest: bytes, *, grace: float, now: float) -> bool:
+        """Whether the secret of this digest opens the session; constant time."""
+        opening = self.opening
+        if len(opening) == 1:
+            return compare_digest(opening[0].digest, digest)
+
+        alive = opening[self._first_alive(grace, now) :]
+        return any([compare_digest(secret.digest, digest) for secret in alive])  # noqa: C419  # all of them, always
+
+    def verdict(self, digest: bytes, *, grace: float, now: float) -> Verdict:
+        """What a secret is.
+
+        Args:
+            digest: of the secret that came.
+            grace: of the session's lifetime, seconds.
+            now: unix seconds.
+        """
+        if self.opens(digest, grace=grace, now=now):
+            return "opens"
+
+        short = digest[:_SHORT]
+        if any(compare_digest(each.digest, short) and now - each.issued_at < grace for each in self.superseded):
+            return "superseded"
+        if any(compare_digest(each.digest[:_SHORT], short) for each in (*self.retired, *self.opening)):
+            return "reused"
+        return "unknown"
+
+    def is_newest(self, digest: bytes) -> bool:
+        """Whether it is the secret that was made last: only that one is ever sent again."""
+        return bool(self.opening) and self.opening[-1].digest == digest
+
+    # what is to be done
+
+    def is_due(self, presented: bytes, lifetime: Lifetime, *, now: float) -> bool:
+        """Whether a periodic rotation is due, or one got lost on its way to the client."""
+        if lifetime.rotate is None or not self.opening:
+            return False
+
+        newest = self.opening[-1]
+        age = now - newest.issued_at
+        if newest.digest == presented:
+            return age >= lifetime.rotate.total_seconds()
+        return not newest.presented_at and age >= lifetime.grace.total_seconds()
+
+    def is_unconfirmed(self, presented: bytes) -> bool:
+        """Whether a secret of a periodic rotation came for the first time."""
+        return len(self.opening) > 1 and any(
+            each.digest == presented and not each.presented_at for each in self.opening[1:]
+        )
+
+    # what they become
+
+    def replaced(self, digest: bytes | None, *, grace: float, now: float) -> "Secrets":
+        """An explicit rotation: older secrets die at once, and the epoch rises.
+
+        Args:
+            digest: of the new secret; None: the client holds the session, and there is none.
+            grace: seconds.
+            now: unix seconds.
+        """
+        ended = [Secret(each.digest[:_SHORT], now) for each in self.opening]
+        recent = [each for each in self.superseded if now - each.issued_at < grace]
+        opening = () if digest is None else (Secret(digest, now),)
+        return Secrets(opening, self.epoch + 1, tuple([*recent, *ended][-_SUPERSEDED:]), self.retired)
+
+    def is_full(self, *, grace: float, now: float) -> bool:
+        """Whether an explicit rotation has to forget a secret that is still within its grace."""
+        recent = sum(now - each.issued_at < grace for each in self.superseded)
+        return recent + len(self.opening) > _SUPERSEDED
+
+    def followed(self, digest: bytes | None, *, presented: bytes, grace: float, now: float) -> "Secrets":
+        """A periodic rotation, or the confirmation of one: the older secret dies `grace` after the newer one came.
+
+        Args:
+            digest: of a new secret; None: none was made.
+            presented: the digest of the secret that the request brought.
+            grace: seconds.
+            now: unix seconds.
+        """
+        if digest is None and len(self.opening) == 1:
+            only = self.opening[0]
+            if only.presented_at or only.digest != presented:
+                return self
+
+        opening = [
+            Secret(each.digest, each.issued_at, now) if each.digest == presented and not each.presented_at else each
+            for each in self.opening
+        ]
+        alive = Secrets(tuple(opening))._first_alive(grace, now)
+        retired = [*self.retired, *(Secret(each.digest[:_SHORT], now) for each in opening[:alive])]
+        opening = opening[alive:]
+        if digest is not None:
+            # of several that were sent and never seen again, the newest are the likeliest to arrive
+            unseen = [each for each in opening if not each.presented_at and each.digest != presented]
+            seen = [each for each in opening if each not in unseen]
+            opening = [*seen, *unseen[-1:], Secret(digest, now)]
+        return Secrets(tuple(opening), self.epoch, self.superseded, tuple(retired[-_RETIRED:]))
+
+    def _first_alive(self, grace: float, now: float) -> int:
+        """The index of the oldest that still opens: a newer one was presented `grace` ago, or never."""
+        opening = self.opening
+        for index in range(len(opening) - 1, 0, -1):
+            if opening[index].presented_at and now - opening[index].presented_at >= grace:
+                return index
+        return 0

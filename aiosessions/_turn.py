@@ -1,0 +1,34 @@
+"""Taking turns, where almost nobody ever waits."""
+
+import anyio
+
+__all__ = ["Turn"]
+
+
+class Turn:
+    """A lock whose uncontended use is one flag: an `anyio.Lock` costs more than a whole read may.
+
+    Whoever sets `is_taken` itself must not have awaited since it saw that it was free.
+
+    Attributes:
+        is_taken: somebody's turn.
+        waiting: set at its end; None: nobody waits.
+    """
+
+    is_taken = False
+    waiting: anyio.Event | None = None  # made by the first who waits
+
+    async def take(self) -> None:
+        """Wait until it is free, and take it."""
+        while self.is_taken:
+            if self.waiting is None:
+                self.waiting = anyio.Event()
+            await self.waiting.wait()
+        self.is_taken = True
+
+    def end(self) -> None:
+        """Let those who wait go on."""
+        self.is_taken = False
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.set()

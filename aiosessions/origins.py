@@ -1,0 +1,67 @@
+"""Who may open a websocket: browsers send cookies along whatever page opens one (ASVS 5 4.4.2)."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aiosessions._errors import ConfigError
+
+__all__ = ["Origins"]
+
+_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"https?://[a-z0-9._:\[\]-]+", re.ASCII)  # as browsers write it (RFC 6454 §6.2)
+
+
+class Origins:
+    """The application's own host, and these others.
+
+    Args:
+        others: like `https://shop.example`.
+
+    Raises:
+        ConfigError: one of them is no origin.
+    """
+
+    __slots__ = ("_others",)
+
+    def __init__(self, others: Iterable[str]) -> None:
+        self._others = frozenset(map(self._checked, others))
+
+    def allows(self, origin: str | None, host: str) -> bool:
+        """Whether a handshake may go on.
+
+        Args:
+            origin: its Origin header; None: no browser sent it, and so no cookies of somebody else.
+            host: its Host header. The scheme is not compared: behind a proxy it is not known.
+        """
+        if origin is None or origin in self._others:
+            return True
+
+        theirs = _address(origin)
+        return theirs is not None and theirs == _address(f"{theirs.scheme}://{host}")
+
+    @staticmethod
+    def _checked(origin: str) -> str:
+        if not _ORIGIN.fullmatch(origin) or _address(origin) is None:
+            raise ConfigError(f"origins: {origin!r} is no origin: write it like 'https://shop.example'")
+        return origin
+
+
+class _Address(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+
+
+def _address(origin: str) -> _Address | None:
+    """Where an origin is; None for what is none, as `null` and whatever a client may make up."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:  # brackets around no address, a port that is no number, letters that no host has
+        return None
+
+    if not parts.scheme or not parts.hostname:
+        return None
+    return _Address(parts.scheme, parts.hostname, _PORTS.get(parts.scheme) if port is None else port)

@@ -1,0 +1,1 @@
+"""The stores: one keeps the state in a storer, the other with the client."""

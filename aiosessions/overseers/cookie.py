@@ -1,0 +1,388 @@
+"""A Store that keeps the state with the client, sealed, by default in a cookie."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Literal, NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from aiosessions._errors import (
+    STRIPPED,
+    ConfigError,
+    ConflictError,
+    DecodeError,
+    ResponseStartedError,
+    StorerError,
+    UnsupportedError,
+)
+from aiosessions._events import Event
+from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
+from aiosessions._place import Place
+from aiosessions._reply import Reply
+from aiosessions._request import RawHeaders
+from aiosessions._session import Session
+from aiosessions._state import Ending, Held, State, advance
+from aiosessions._tokens import new_handle
+from aiosessions.overseers.claims import state_of
+from aiosessions.overseers.overseer import Overseer
+from aiosessions.overseers.plan import Plan, ending_of
+from aiosessions.overseers.revocations import Revocations
+from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.storers.storer import Storer
+from aiosessions.transports.transport import Carried, Transport
+from aiosessions.values.codecs import Codec
+
+__all__ = ["CookieOverseer"]
+
+T = TypeVar("T")
+_SURE_TO_FIT = 400
+"""A token of more characters is tried on a scratch response first: every transport carries this many."""
+
+
+class CookieOverseer(Overseer[T]):
+    """Keeps sessions of one type with the client: no backend, and what that means for a logout.
+
+    An old copy of the token stays valid until it expires, whatever happened since; of two parallel responses the one
+    the browser processes last stays.
+
+    Args:
+        value_type: T: a dataclass, TypedDict, msgspec.Struct, attrs class, pydantic model, `dict[str, V]`, `str`, ...
+        sealer: encrypts or signs.
+        name: the sessions' name, unless `get` names another.
+        default: makes the value of a new session; None: `value_type()`.
+        codec: None: MessagePack where nobody else can read it, else JSON; pydantic for a pydantic model.
+        transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
+        lifetime: None: 1 day idle, 30 days absolute. Without `rotate`; with *revocations*, and in a JWT, with an
+            absolute timeout.
+        namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
+        revocations: a durable storer that remembers what has ended, at one read per `get`, or two for users with many
+            logouts: with it a logout, a rotation and `delete_user_sessions` hold for every copy of a token. A backend
+            that fails is a StorerError; a Redis that may evict is a ConfigError once it is open.
+        replay_protection: each token is followed by a next: a copy that is older than the last two is refused. Needs
+            *revocations*, and another round trip.
+        max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.
+        on_event: called with every Event, in the request.
+        clock: unix seconds.
+
+    Raises:
+        ConfigError: an argument cannot work; the message names it and the fix.
+    """
+
+    def __init__(
+        self,
+        value_type: type[T],
+        sealer: Sealer,
+        *,
+        name: str = "app",
+        default: Callable[[], T] | None = None,
+        codec: Codec[T] | None = None,
+        transport: Transport | None = None,
+        lifetime: Lifetime | None = None,
+        namespace: str = "",
+        revocations: Storer | None = None,
+        replay_protection: bool = False,
+        max_lag: timedelta = timedelta(0),
+        on_event: Callable[[Event], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._revocations: Revocations | None = None
+        if not hasattr(sealer, "seal"):
+            raise ConfigError(f"sealer={type(sealer).__name__} is no Sealer: give AESGCMSealer(keys)")
+        if codec is not None and sealer.needs_json and not codec.is_json:
+            raise ConfigError(f"codec={type(codec).__name__} is not JSON, which {type(sealer).__name__} needs")
+
+        super().__init__(
+            value_type,
+            name=name,
+            default=default,
+            codec=codec,
+            prefers_json=sealer.needs_json,
+            backend=revocations,
+            clean_every=timedelta(hours=1),
+            transport=transport,
+            sealer=sealer,
+            lifetime=lifetime,
+            namespace=namespace,
+            on_event=on_event,
+            clock=clock,
+            must_end=revocations is not None,
+        )
+        assert self._sealed is not None
+        self._seals = self._sealed
+        self._replay_protection = replay_protection
+        if revocations is not None:
+            self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
+            self._holder.check = self._revocations.check
+        elif replay_protection:
+            raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
+        self.check_lifetime(self.lifetime)
+
+    def check_lifetime(self, lifetime: Lifetime) -> None:
+        """See `Keeper.check_lifetime`."""
+        if lifetime.rotate is not None:
+            raise ConfigError(
+                "lifetime: rotate= is for sessions that a storer keeps; what the client holds is sealed anew with each "
+                "write: leave it out"
+            )
+        super().check_lifetime(lifetime)
+
+    # reading
+
+    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
+        state = self._opened(place, carried)
+        if state is None:
+            return self._blank(place, carried, reply)
+
+        now = self.now()
+        lifetime = state.meta.effective_lifetime(self.lifetime)
+        deadline = lifetime.deadline(state.seen_at, state.meta.ends_at)
+        if deadline is not None and now >= deadline:
+            self._report("expired", place.name, state.handle, state.owner)
+            return self._blank(place, carried, reply)
+        if self._revocations is not None and not await self._is_current(self._revocations, place, state):
+            return self._blank(place, carried, reply)
+
+        try:
+            value = self._codec.decode(state.value)
+        except DecodeError as error:
+            self._report.unreadable(place.name, state.handle, state.owner, error)
+            return self._blank(place, carried, reply, ended=(Ending(state),))
+
+        session = self._session_type(place, carried, reply, value, state)
+        is_old = touch and now - state.seen_at >= lifetime.touch_window
+        if is_old or (self._seals.reseals and self._seals.is_stale(carried.token or "")):
+            session.touch()
+        self._report("loaded", place.name, state.handle, state.owner)
+        return session
+
+    def _opened(self, place: Place, carried: Carried) -> State | None:
+        """What the token that came says, if it is one of ours."""
+        if carried.token is None:
+            if carried.present:
+                self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
+            return None
+
+        claims = self._seals.open(place, carried.token)
+        if claims is None:
+            return None
+        state = self._state_of(claims)
+        if state is None:
+            self._report("rejected", place.name, reason="not sealed by us")
+        return state
+
+    def _state_of(self, claims: Claims) -> State | None:
+        return state_of(claims, now=self.now(), lifetime=self.lifetime, must_end=self._revocations is not None)
+
+    async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
+        """Whether nothing ended this token before its time."""
+        newest = state.as_held.generation
+        try:
+            await self._holder.ready()
+            if self._replay_protection:
+                newest = await revocations.generation(state.handle)
+            allowed = await revocations.allows(state.handle, state.owner, state.as_held.user_epoch)
+        except StorerError as error:
+            self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            raise
+
+        if not allowed:
+            self._report("rejected", place.name, state.handle, state.owner, reason="revoked")
+            return False
+        if state.as_held.generation < newest - 1:
+            self._report("token_reused", place.name, state.handle, state.owner)
+            return False
+        return True
+
+    async def is_live(self, session: Session[T]) -> bool:
+        """Whether a session that was loaded earlier still counts: not expired, and nothing ended it.
+
+        Args:
+            session: one that this store gave. A new one does not count; without `revocations` only time ends one.
+
+        Raises:
+            StorerError: the backend of `revocations` failed.
+        """
+        state = session._state
+        if not state.handle or session.is_expired:
+            return False
+        if self._revocations is None:
+            return True
+
+        with STRIPPED:
+            await self._holder.ready()
+            return await self._revocations.allows(state.handle, state.owner, state.as_held.user_epoch)
+
+    # writing
+
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002 -- a reference needs them
+        return False
+
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        session = plan.session
+        if not plan.can_tell:
+            if not plan.is_write:  # a read that was late for the touch window is touched by the next request
+                return ending_of(session)
+            raise ResponseStartedError(
+                f"session {session.name!r} is kept by the client, and the headers have left: save it before, or give "
+                "the response"
+            )
+        try:
+            plan.sealed = self._made(plan)
+        except UnsupportedError:
+            if plan.is_write:
+                raise
+            return ending_of(session)  # it has public keys only: this store reads
+        return plan
+
+    def _made(self, plan: Plan[T], *, user_epoch: int | None = None) -> "_Made":
+        """What the session becomes, and the token that says so."""
+        before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
+        is_new = not before.handle
+        data = before.value
+        if plan.is_changed or is_new:
+            data = plan.data if is_new else self._changes.over(before, plan.data).data
+        handle = new_handle() if is_new or wishes.rotations else before.handle
+        state = advance(
+            before, wishes, data, lifetime=self.lifetime, now=now, handle=handle, is_changed=plan.is_changed
+        )
+        held = Held(
+            state.created_at,
+            now,
+            (0 if is_new or wishes.rotations else before.as_held.generation) + self._replay_protection,
+            before.as_held.user_epoch if user_epoch is None else user_epoch,
+        )
+        meta = replace(state.meta, held=held)
+        state = replace(state, meta=meta)
+        expires_at = state.deadline(self.lifetime)
+        claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
+        token = self._seals.seal(place, claims)
+        max_age = meta.effective_lifetime(self.lifetime).max_age(now, meta.ends_at)
+        if len(token) > _SURE_TO_FIT:
+            place.transport.write(RawHeaders([]), place.name, token, plan.session._carried, max_age)
+        return _Made(state, token, max_age)
+
+    async def _carry_out(self, plan: Plan[T]) -> None:
+        session, place, sealed = plan.session, plan.session._place, plan.sealed
+        if not isinstance(sealed, _Made):
+            return
+        if self._revocations is not None:
+            followed = await self._followed(plan, sealed, self._revocations)
+            if followed is None:
+                return
+            sealed = followed
+
+        state = sealed.state
+        kind: Literal["created", "regenerated", "saved"] = "regenerated" if plan.wishes.rotations else "saved"
+        if not plan.state.handle:
+            kind = "created"
+        self._report(kind, place.name, state.handle, state.owner)
+        if not session._settled(state, lives=plan.lives, wishes=plan.wishes):
+            return  # destroyed meanwhile: it ends next
+        if kind == "created":
+            session._ends_now()
+        session._reply.tell(place, session._carried, sealed.token, sealed.max_age)
+
+    async def _followed(self, plan: Plan[T], sealed: "_Made", revocations: Revocations) -> "_Made | None":
+        """Give the token its place in the ledgers, before anybody has it; None: it has none, and nothing is sent.
+
+        Whoever finds its own session ended by somebody else is dropped: only a login goes on, as a session of its own.
+        """
+        await self._holder.ready()
+        session, wishes, until = plan.session, plan.wishes, sealed.state.meta.ends_at or 0.0
+        if wishes.user is not None:
+            owner = sealed.state.owner
+            epoch = 0 if owner is None else await revocations.epoch(owner, until)
+            sealed = self._made(plan, user_epoch=epoch)
+        advance = partial(revocations.advance, sealed.state.handle, sealed.state.as_held.generation - 1, until)
+        is_fresh = not plan.state.handle or wishes.rotations > 0
+        if self._replay_protection and is_fresh:
+            await advance()  # what may fail comes before the older token is dead
+        if not await self._may_follow(plan, sealed.state, revocations) and not wishes.is_login:
+            self._drop(session, "gone")
+            return None
+        if not self._replay_protection or is_fresh or await advance():
+            return sealed
+        if not plan.is_changed and not wishes.is_claim:
+            return None
+
+        self._report(
+            "conflict", session.name, session.handle, sealed.state.owner, reason="not one of the last two tokens"
+        )
+        raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
+
+    async def _may_follow(self, plan: Plan[T], following: State, revocations: Revocations) -> bool:
+        """Whether nobody else ended what this follows: it is ended here, or (of one session) still good."""
+        session, before = plan.session, plan.state
+        if not before.handle:
+            may = True
+            for ending in session._ended:
+                may = await self._deny(session._place, ending) and may
+                session._has_ended(ending)
+            return may
+        if plan.wishes.rotations:
+            held, until = before.as_held, before.meta.ends_at or 0.0
+            return await revocations.deny(before.handle, before.owner, held.user_epoch, until, following)
+        return await revocations.allows(before.handle, before.owner, before.as_held.user_epoch)
+
+    async def _end_one(self, session: Session[T], ending: Ending) -> None:
+        await self._deny(session._place, ending)
+
+    async def _deny(self, place: Place, ending: Ending) -> bool:
+        """End it for every copy of its token, where there are revocations; False if somebody else had."""
+        state = ending.state
+        if state is None:
+            claims = self._seals.peek(place, ending.token)
+            state = None if claims is None else self._state_of(claims)
+        if state is None:
+            return True
+
+        is_ours = True
+        if self._revocations is not None:
+            await self._holder.ready()
+            what = state.handle, state.owner, state.as_held.user_epoch, state.meta.ends_at or 0.0
+            if ending.is_anyhow:
+                await self._revocations.end(*what)
+            else:
+                is_ours = await self._revocations.deny(*what)
+        self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
+        return is_ours
+
+    async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> None:
+        """Log out all (other) devices (ASVS 5 7.4.2, 7.4.3, 7.4.5).
+
+        Args:
+            user_id: whose.
+            keep: the session that stays: saving it sends a token that is still good.
+
+        Raises:
+            UnsupportedError: without `revocations` nobody knows which tokens are out there.
+            ConflictError: others kept writing the user's ledger; try again.
+            StorerError: the backend failed: they may not have ended.
+        """
+        if self._revocations is None:
+            raise UnsupportedError("delete_user_sessions needs revocations=, a durable storer that remembers")
+
+        longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
+        with STRIPPED:
+            await self._holder.ready()
+            epoch = await self._revocations.raise_epoch(user_id, longest)
+        if keep is not None and keep.user_id == user_id:
+            held = replace(keep._state.as_held, user_epoch=epoch)
+            keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
+        self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
+
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        await self._update_own(session, change)
+
+
+class _Made(NamedTuple):
+    """What a session becomes, and the token that says so: it is all there is to write."""
+
+    state: State
+    token: str
+    max_age: int | None
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no token
+        return f"_Made({self.state!r})"

@@ -1,0 +1,151 @@
+"""From a token to the session that a storer keeps, or to why there is none."""
+
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from aiosessions._errors import DecodeError, StorerError
+from aiosessions._place import Place
+from aiosessions._state import Ending, Standing, State
+from aiosessions._tokens import Token
+from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.references import References
+from aiosessions.overseers.touches import Touches
+from aiosessions.transports.transport import Carried
+from aiosessions.values.codecs import CheckedCodec
+
+__all__ = ["Absent", "Found", "Loading"]
+
+T = TypeVar("T")
+
+
+class Found(NamedTuple, Generic[T]):
+    """A stored session that the token opens.
+
+    Args:
+        value: decoded.
+        state: as it is stored.
+        presented: the digest of the secret that came.
+        stale: the token, if it came sealed under an older key.
+    """
+
+    value: T
+    state: State
+    presented: bytes
+    stale: Token | None
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no value
+        return f"Found({self.state!r})"
+
+
+class Absent(NamedTuple):
+    """There is none: how the new session stands, and what it takes the place of."""
+
+    standing: Standing = "fine"
+    ended: tuple[Ending, ...] = ()
+
+
+_ABSENT = Absent()
+
+
+class Loading(Generic[T]):
+    """Reads sessions of one store.
+
+    Args:
+        backend: of the store.
+        codec: likewise.
+        references: what the texts of clients mean.
+        touches: extends what is read.
+        on_storer_error: see StorageOverseer.
+        on_reuse: likewise.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        codec: CheckedCodec[T],
+        references: References,
+        touches: Touches,
+        on_storer_error: Literal["raise", "new"],
+        on_reuse: Literal["ignore", "destroy"],
+    ) -> None:
+        self._backend = backend
+        self._storer = backend.storer
+        self._codec = codec
+        self._references = references
+        self._touches = touches
+        self._report = backend.report
+        self._on_storer_error = on_storer_error
+        self._on_reuse = on_reuse
+
+    async def load(self, place: Place, carried: Carried, *, touch: bool) -> Found[T] | Absent:
+        """The session of the token that came; a bad one never raises.
+
+        Raises:
+            StorerError: the backend failed, and `on_storer_error` says so.
+        """
+        token = self._references.opened(place, carried)
+        if token is None:
+            return _ABSENT
+
+        unproven = (Ending(None, carried.token or ""),)  # what the token refers to may live
+        try:
+            if not self._backend.holder.is_open:
+                await self._backend.holder.ready()
+            record = await self._storer.read(place.prefix + token.handle)
+        except StorerError as error:
+            self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
+            if self._on_storer_error == "raise":
+                raise
+            return Absent("unread", unproven)
+
+        state = None if record is None else State.of(record, token.handle, now=self._backend.now())
+        if state is not None:
+            return await self._opened(place, carried, token, state, touch=touch)
+        self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
+        return _ABSENT if record is None else Absent(ended=unproven)
+
+    async def _opened(
+        self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool
+    ) -> Found[T] | Absent:
+        """If the token's secret opens it, and it has not expired."""
+        meta = state.meta
+        lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(state)
+        digest = place.digest(token.secret)
+        now = state.read_at
+        if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
+            return await self._refused(place, state, digest, grace=lifetime.grace.total_seconds())
+
+        deadline = lifetime.deadline(state.seen_at, meta.ends_at)
+        if deadline is not None and now >= deadline:
+            self._report("expired", place.name, token.handle, state.owner)
+            return _ABSENT
+
+        try:
+            value = self._codec.decode(state.value)
+        except DecodeError as error:
+            # written by another version: the record stays until the session that takes its place is stored
+            self._report.unreadable(place.name, token.handle, state.owner, error)
+            return Absent(ended=(Ending(state),))
+
+        if touch and now - state.seen_at >= lifetime.touch_window:
+            seen = await self._touches.while_read(place, state)
+            if seen is None:
+                return _ABSENT
+            state = seen
+        self._report("loaded", place.name, token.handle, state.owner)
+        return Found(value, state, digest, self._references.stale(carried, token))
+
+    async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Absent:
+        """A wrong secret: forged, or one that was right before."""
+        verdict = state.meta.secrets.verdict(digest, grace=grace, now=state.read_at)
+        if verdict == "superseded":
+            # an answer to this request must not overwrite the newer token that is on its way, or there already
+            self._report("token_superseded", place.name, state.handle, state.owner)
+            return Absent("dead")
+        if verdict == "unknown":
+            self._report("rejected", place.name, state.handle, reason="wrong secret")
+            return _ABSENT
+
+        self._report("token_reused", place.name, state.handle, state.owner)
+        if self._on_reuse == "destroy" and await self._backend.storer.delete(place.key(state.handle)):
+            self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
+        return _ABSENT

@@ -1,0 +1,397 @@
+"""A Store that keeps the state in a Storer; the client holds a token that refers to it."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal, TypeVar, overload
+
+from aiosessions._errors import (
+    STRIPPED,
+    ConfigError,
+    ConflictError,
+    DecodeError,
+    NoSessionError,
+    ResponseStartedError,
+    StorerError,
+    UnsupportedError,
+)
+from aiosessions._events import Event
+from aiosessions._lifetime import Lifetime
+from aiosessions._mapping_session import MappingSession
+from aiosessions._place import Place
+from aiosessions._reply import Reply
+from aiosessions._session import Session
+from aiosessions._state import NOTHING, Ending, State
+from aiosessions._store import SessionInfo, Store, Untyped
+from aiosessions._tokens import Token, is_handle
+from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.changes import Updated, saved
+from aiosessions.overseers.devices import Devices
+from aiosessions.overseers.endings import Endings
+from aiosessions.overseers.loading import Found, Loading
+from aiosessions.overseers.overseer import Overseer
+from aiosessions.overseers.plan import Plan, ending_of, gone
+from aiosessions.overseers.race import META_BYTES, Bid, Race
+from aiosessions.overseers.references import References
+from aiosessions.overseers.touches import Touches
+from aiosessions.sealers.sealer import Sealer
+from aiosessions.storers.storer import Storer
+from aiosessions.transports.transport import Carried, Transport
+from aiosessions.values.codecs import Codec
+
+__all__ = ["StorageOverseer"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class StorageOverseer(Overseer[T]):
+    """Keeps sessions of one type in a backend.
+
+    Args:
+        value_type: T: a dataclass, TypedDict, msgspec.Struct, attrs class, pydantic model, `dict[str, V]`, `str`, ...
+        storer: the backend; several stores may share it.
+        name: the sessions' name, unless `get` names another.
+        default: makes the value of a new session; None: `value_type()`.
+        codec: None: checked JSON; pydantic for a pydantic model.
+        transport: None: a cookie, `__Host-`, Secure, HttpOnly, SameSite=Lax (ASVS 5 3.3.1-3.3.4).
+        sealer: wraps the token, in an encrypted cookie or in a JWT's `sid`.
+        lifetime: None: 1 day idle, 30 days absolute. Its `rotate` changes the secret of a session now and then.
+        namespace: keeps applications apart that share a storer; at most 64 of letters, digits and `._/-`.
+        on_conflict: what happens to a field that two requests changed and no rule can settle: "merge" takes the later
+            write and reports it, "raise" is a ConflictError, "overwrite" writes the whole value.
+        max_size: of value and meta, in bytes; None: no limit.
+        clean_every: how often the storer's expired records are removed; None: never.
+        on_event: called with every Event, in the request.
+        on_storer_error: `get` cannot read: "raise" a StorerError, or go on with a "new" session that cannot be saved.
+        on_reuse: a secret that a rotation retired came back: "ignore" it, or "destroy" the session.
+        clock: unix seconds.
+
+    Raises:
+        ConfigError: an argument cannot work; the message names it and the fix.
+    """
+
+    def __init__(
+        self,
+        value_type: type[T],
+        storer: Storer,
+        *,
+        name: str = "app",
+        default: Callable[[], T] | None = None,
+        codec: Codec[T] | None = None,
+        transport: Transport | None = None,
+        sealer: Sealer | None = None,
+        lifetime: Lifetime | None = None,
+        namespace: str = "",
+        on_conflict: Literal["merge", "raise", "overwrite"] = "merge",
+        max_size: int | None = 262_144,
+        clean_every: timedelta | None = timedelta(hours=1),
+        on_event: Callable[[Event], None] | None = None,
+        on_storer_error: Literal["raise", "new"] = "raise",
+        on_reuse: Literal["ignore", "destroy"] = "ignore",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        for option, value, choices in (
+            ("on_conflict", on_conflict, ("merge", "raise", "overwrite")),
+            ("on_storer_error", on_storer_error, ("raise", "new")),
+            ("on_reuse", on_reuse, ("ignore", "destroy")),
+        ):
+            if value not in choices:
+                raise ConfigError(f"{option}={value!r}: give one of {choices}")
+        if max_size is not None and max_size <= 0:
+            raise ConfigError(f"max_size={max_size}: give a positive number of bytes, or None")
+        if clean_every is not None and clean_every <= timedelta(0):
+            raise ConfigError(f"clean_every={clean_every}: give a positive duration, or None")
+        if not hasattr(storer, "replace"):
+            raise ConfigError(f"storer={type(storer).__name__} is no Storer: it has no replace()")
+
+        super().__init__(
+            value_type,
+            name=name,
+            default=default,
+            codec=codec,
+            prefers_json=True,
+            backend=storer,
+            clean_every=clean_every,
+            transport=transport,
+            sealer=sealer,
+            lifetime=lifetime,
+            namespace=namespace,
+            on_event=on_event,
+            clock=clock,
+            on_conflict=on_conflict,
+        )
+        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report)
+        self._references = References(self._sealed, self._report)
+        self._devices = Devices(self._backend, f"{namespace}:")
+        self._race = Race(self._backend, max_size)
+        self._touches = Touches(self._backend, self._race)
+        self._endings = Endings(self._backend, self._references.known)
+        self._loading = Loading(self._backend, self._codec, self._references, self._touches, on_storer_error, on_reuse)
+        if sealer is not None:
+            self._references.prove(self._places.own, self.now(), self.lifetime)
+
+    # reading
+
+    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
+        if not carried.present:
+            return self._blank(place, carried, reply)
+
+        found = await self._loading.load(place, carried, touch=touch)
+        if not isinstance(found, Found):
+            return self._blank(place, carried, reply, standing=found.standing, ended=found.ended)
+        return self._session_type(
+            place, carried, reply, found.value, found.state, presented=found.presented, stale=found.stale
+        )
+
+    async def is_live(self, session: Session[T]) -> bool:
+        """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
+
+        Args:
+            session: one that this store gave; its `expires_at` is the newest afterwards. A new one does not count.
+
+        Raises:
+            StorerError: the backend failed.
+        """
+        if not session.handle:
+            return False
+
+        with STRIPPED:
+            await self._holder.ready()
+            newest = await self._race.newest(session._place, session._state)
+        if newest is None:
+            return False
+
+        session._seen(newest.seen_at)
+        return not session.is_expired
+
+    @overload
+    async def open(self: Store[Untyped], handle: str, *, user_id: str, name: str | None = None) -> Session[Any]: ...
+    @overload
+    async def open(
+        self: Store[dict[str, V]], handle: str, *, user_id: str, name: str | None = None
+    ) -> MappingSession[V]: ...
+    @overload
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]: ...
+    # Any: the overloads say of what
+    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[Any]:
+        """A stored session without a request, for jobs that act on it; it can set no token.
+
+        Args:
+            handle: from `SessionInfo` or `Session.handle`.
+            user_id: whose it must be.
+            name: the session's name; None: the store's own.
+
+        Raises:
+            NoSessionError: it is gone, not theirs, or (with an Event `unreadable`) was written by another version.
+            StorerError: the backend failed.
+            ValueError: *name* is outside the grammar.
+        """
+        place = self._places.of(name)
+        with STRIPPED:
+            await self._holder.ready()
+            state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
+        if state is not None and state.owner == user_id:
+            deadline = state.deadline(self.lifetime)
+            if deadline is None or self.now() < deadline:
+                try:
+                    value = self._changes.codec.decode(state.value)
+                except DecodeError as error:
+                    self._report.unreadable(place.name, handle, user_id, error)
+                else:
+                    return self._session_type(place, Carried(""), Reply(), value, state)
+
+        raise NoSessionError(f"{user_id!r} has no session {place.name!r} of this handle")
+
+    # writing
+
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
+        """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
+        secrets, presented = session._state.meta.secrets, session._presented
+        if can_tell and session._stale is not None and self._references.reseals and secrets.is_newest(presented):
+            return True
+
+        meta = session._state.meta
+        lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
+        if lifetime.rotate is None and len(secrets.opening) <= 1:
+            return False
+        return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
+
+    def _plan(self, plan: Plan[T]) -> Plan[T] | None:
+        if not plan.is_write:
+            return plan
+
+        session, state, wishes = plan.session, plan.state, plan.wishes
+        if session._standing == "unread":
+            raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
+        if (not state.handle or wishes.rotations) and not plan.can_tell:
+            raise ResponseStartedError(
+                f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
+                "response"
+            )
+        limit = self._race.limit
+        if limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit):
+            self._race.check(self._bid(plan), state)  # before anything of this request is written
+        if not plan.is_changed and not wishes.is_write:  # a rotation is due
+            try:
+                self._race.check(self._bid(plan), state)
+            except UnsupportedError:  # there are public keys only: this store reads
+                return ending_of(session)
+        return plan
+
+    async def _carry_out(self, plan: Plan[T]) -> None:
+        session = plan.session
+        if not self._holder.is_open:
+            await self._holder.ready()
+        if not plan.is_write:
+            if plan.wishes.is_touched:
+                await self._touch(plan)
+            return
+        if session._ended and not plan.wishes.is_login and await self._endings.has_heir(session):
+            self._drop(session, "superseded")
+            return
+
+        is_claim = plan.is_changed or plan.wishes.is_claim
+        await self._put(session, self._bid(plan), plan.state, plan.data, lives=plan.lives, is_claim=is_claim)
+
+    async def _touch(self, plan: Plan[T]) -> None:
+        session = plan.session
+        seen = await self._touches.on_request(session._place, plan.state)
+        if seen is None:
+            self._drop(session, "gone")
+        elif session._lives == plan.lives:
+            session._settled(seen, lives=plan.lives, wishes=plan.wishes)
+
+    def _bid(self, plan: Plan[T]) -> Bid:
+        session, place = plan.session, plan.session._place
+        return Bid(
+            place,
+            plan.wishes,
+            partial(saved, plan, self._changes),
+            partial(self._references.text, place),
+            session._presented,
+            plan.can_tell,
+            session._stale,
+        )
+
+    async def _put(
+        self, session: Session[T], bid: Bid, over: State, base: bytes, *, lives: int, is_claim: bool = True
+    ) -> bool:
+        """Write over *over* or what won, and take what stands then into the session; False: it was gone.
+
+        *base* is the session's value as the bid knows it, *lives* how often it had been destroyed then. Where there is
+        no *is_claim* a lost race is no error: who only took flashes wants nothing of anybody.
+        """
+        try:
+            won = await self._race.write(bid, over)
+        except ConflictError:
+            if not is_claim:
+                return True
+            self._report("conflict", session.name, session.handle, session.user_id)
+            raise
+        if won is None:
+            self._drop(session, "gone")
+            return False
+
+        state, made = won.state, won.made
+        if made is None or made.is_changed or not bid.is_update:
+            kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
+            reason = "superseded secrets forgotten" if won.forgot else ""
+            self._report("created" if won.is_created else kind, session.name, state.handle, state.owner, reason=reason)
+        if made is not None and made.fields:
+            self._report("merged", session.name, state.handle, state.owner, fields=made.fields)
+
+        presented = (won.digest or session._presented) if won.sealed else None
+        if not session._settled(state, lives=lives, wishes=bid.wishes, presented=presented):
+            return True  # destroyed meanwhile: it ends next
+        if made is None or made.is_merged:  # others' changes came in
+            session.value = self._changes.merger.adopted(session.value, base, state.value)
+        if won.is_created:
+            session._ends_now()
+        if won.sealed:
+            max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at)
+            session._reply.tell(session._place, session._carried, won.sealed, max_age)
+        return True
+
+    async def _end_one(self, session: Session[T], ending: Ending) -> None:
+        await self._endings.end(session._place, ending)
+
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+        if not session.handle:
+            await self._update_own(session, change)
+            return
+
+        await self._holder.ready()
+        lives, place = session._lives, session._place
+        updated = Updated(session, change, self._changes)
+        newest = await self._race.newest(place, session._state)
+        if newest is None:
+            self._drop(session, "gone")
+            raise gone(session)
+
+        bid = Bid(place, NOTHING, updated, _never_sealed, b"", can_tell=False, is_update=True)
+        if not await self._put(session, bid, newest, updated.base, lives=lives):
+            raise gone(session)
+
+    # the user's sessions
+
+    async def user_sessions(self, user_id: str) -> list[SessionInfo]:
+        """Every live session of a user, of all names in this namespace, newest use first (ASVS 5 7.5.2).
+
+        Raises:
+            UnsupportedError: the storer has no user index.
+            StorerError: the backend failed.
+        """
+        with STRIPPED:
+            await self._holder.ready()
+            return await self._devices.list(user_id)
+
+    async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> int:
+        """Log out all (other) devices, of all names in this namespace (ASVS 5 7.4.2, 7.4.3, 7.4.5).
+
+        Args:
+            user_id: whose.
+            keep: the session that stays.
+
+        Returns:
+            How many went.
+
+        Raises:
+            UnsupportedError: the storer has no user index.
+            StorerError: the backend failed: some may not have ended.
+        """
+        kept = None if keep is None or not keep.handle else keep._place.key(keep.handle)
+        with STRIPPED:
+            await self._holder.ready()
+            count = await self._devices.end_all(user_id, keep=kept)
+        self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
+        return count
+
+    async def delete(self, handle: str, *, user_id: str, name: str | None = None) -> bool:
+        """End one session of this user by its public handle; False if it is not theirs, or gone (ASVS 5 7.5.2).
+
+        Args:
+            handle: from `SessionInfo` or `Session.handle`.
+            user_id: whose it must be.
+            name: the session's name; None: the store's own.
+
+        Raises:
+            StorerError: the backend failed: the session may not have ended.
+            ValueError: *name* is outside the grammar.
+        """
+        if not is_handle(handle):
+            return False
+
+        place = self._places.of(name)
+        with STRIPPED:
+            await self._holder.ready()
+            is_ended = await self._devices.end(place, handle, user_id)
+        if is_ended:
+            self._report("destroyed", place.name, handle, user_id)
+        return is_ended
+
+
+def _never_sealed(_: Token, __: State) -> str:
+    """An update rotates no secret, and so has no token to seal."""
+    return ""

@@ -1,0 +1,84 @@
+"""`storer_from_url`: the storer that a URL names, with the driver's client made and closed for you."""
+
+# ruff: noqa: PLC0415  (each module is imported when its scheme is asked for: `import aiosessions` imports no driver)
+
+from importlib.metadata import EntryPoint, entry_points
+
+from aiosessions._errors import ConfigError
+from aiosessions.storers.storer import Storer
+from aiosessions.storers.url import StorerURL, flag
+
+__all__ = ["disk", "memory", "storer_from_url"]
+
+ENTRY_POINTS = "aiosessions.storers"
+
+
+def storer_from_url(url: str) -> Storer:
+    """The storer for *url*, which owns what it opens: the last `aclose` closes it.
+
+    Nothing is connected before `open` or the first call. The scheme says which:
+
+    - `memory:` (`?max_sessions=10000`) and `disk:PATH` (`disk:/var/lib/shop/sessions?fsync=true`);
+    - `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redict:`: see `RedisStorer.from_url`;
+    - `postgresql:`, `postgres:`: see `PostgresStorer.from_url`;
+    - `memcached:`: see `MemcachedStorer.from_url`;
+    - any other: an installed package's entry point of this name in the group `aiosessions.storers`, a callable that is
+      given the whole URL and returns a storer.
+
+    Args:
+        url: the URL; a password in it is in no error and no `repr`.
+
+    Raises:
+        ConfigError: no storer has this scheme, or the URL has an option that its storer has not.
+        ImportError: its driver is not installed; the message names the extra.
+    """
+    scheme = StorerURL(url).scheme
+    own = _BUILT_IN.get(scheme)
+    found = entry_points(group=ENTRY_POINTS, name=scheme) if own is None else [EntryPoint(scheme, own, ENTRY_POINTS)]
+    for entry in found:
+        storer: Storer = entry.load()(url)
+        return storer
+
+    installed = sorted({*_BUILT_IN, *entry_points(group=ENTRY_POINTS).names})
+    raise ConfigError(f"no storer for {scheme}: URLs is installed; there are {', '.join(installed)}")
+
+
+def memory(url: str) -> Storer:
+    """What `memory:` URLs name; see `storer_from_url`."""
+    from aiosessions.storers.memory import MemoryStorer
+
+    parsed = StorerURL(url)
+    max_sessions = parsed.option("max_sessions", int, None)
+    parsed.finish()
+    return MemoryStorer(max_sessions=max_sessions)
+
+
+def disk(url: str) -> Storer:
+    """What `disk:` URLs name; see `storer_from_url`."""
+    from aiosessions.storers.disk import DiskStorer
+
+    parsed = StorerURL(url)
+    if parsed.hosts:
+        raise ConfigError(f"{parsed}: give disk:PATH, or disk:///PATH; there is no host")
+    if not parsed.path:
+        raise ConfigError("disk: has no folder: give disk:PATH")
+    fsync = parsed.option("fsync", flag, default=False)
+    parsed.finish()
+    return DiskStorer(parsed.path, fsync=fsync)
+
+
+_REDIS = "aiosessions.storers.redis:RedisStorer.from_url"
+_POSTGRES = "aiosessions.storers.postgres:PostgresStorer.from_url"
+_BUILT_IN = {
+    "memory": "aiosessions.storers.registry:memory",
+    "disk": "aiosessions.storers.registry:disk",
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "valkey": _REDIS,
+    "valkeys": _REDIS,
+    "redict": _REDIS,
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+    "memcached": "aiosessions.storers.memcached:MemcachedStorer.from_url",
+}
+"""Ours, as an installed package's entry points say theirs: each module is imported when its scheme is asked for."""

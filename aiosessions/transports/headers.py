@@ -1,0 +1,128 @@
+"""Tokens in a header of their own, for clients without cookies."""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from aiosessions._errors import ConfigError, SessionTooLargeError
+from aiosessions._request import RequestView, ResponseView
+from aiosessions.transports.transport import Carried, check_token, forbid_caching, merge_list
+
+__all__ = ["HeaderTransport"]
+
+_HEADER_NAME = re.compile(r"[a-z0-9-]+", re.ASCII)
+_HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+
+# Headers with a meaning of their own, which a prefix and a session name must not spell together.
+_TAKEN = frozenset(
+    (
+        "access-control-allow-credentials",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "cache-control",
+        "clear-site-data",
+        "content-encoding",
+        "content-length",
+        "content-security-policy",
+        "content-type",
+        "set-cookie",
+        "strict-transport-security",
+        "transfer-encoding",
+    )
+)
+
+_HEADER_LIMIT = 16_384
+
+
+class HeaderTransport:
+    """Carries each session in a header of its own: `Session-App` for "app". The value `-` ends the session.
+
+    For clients without cookies: native apps, other services. Session names consist of lower-case letters, digits and
+    hyphens here, since header names know no case. The lifetime of a header is the client's affair.
+
+    Args:
+        prefix: what the header's name begins with.
+        expose: name the header in `Access-Control-Expose-Headers`, so that a script of another origin may read it.
+
+    Raises:
+        ConfigError: the prefix cannot begin a header's name.
+    """
+
+    __slots__ = ("_expose", "_prefix")
+
+    def __init__(self, prefix: str = "Session-", *, expose: bool = True) -> None:
+        if not _HEADER_TOKEN.fullmatch(str(prefix)):
+            raise ConfigError(f"prefix={prefix!r} cannot begin a header's name: use letters, digits and hyphens")
+        self._prefix = prefix
+        self._expose = expose
+
+    def __repr__(self) -> str:
+        return f"HeaderTransport(prefix={self._prefix!r}, expose={self._expose})"
+
+    def check(self, name: str) -> None:
+        """Raises ConfigError for a session name that makes no header name."""
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(f"name={name!r}: in a header use lower-case letters, digits and hyphens only")
+        wire = _wire(self._prefix, name)
+        if wire.key in _TAKEN:
+            raise ConfigError(f"name={name!r}: {wire.header!r} has a meaning of its own: choose another prefix")
+
+    def read(self, request: RequestView, name: str) -> Carried:
+        """See `Transport.read`."""
+        wire = _wire(self._prefix, name)
+        values = request.header(wire.key)
+        if not values:
+            return wire.absent
+        if len(values) > 1:
+            return Carried(wire.where, present=True, duplicate=True)
+
+        token = values[0].strip(" \t")
+        usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
+        return Carried(wire.where, token if usable else None, present=True)
+
+    def write(
+        self,
+        response: ResponseView,
+        name: str,
+        token: str,
+        carried: Carried,  # noqa: ARG002 -- a cookie needs it
+        max_age: int | None,  # noqa: ARG002 -- a cookie needs it
+    ) -> None:
+        """See `Transport.write`. A token may have 16 384 bytes here; *max_age* means nothing to a header."""
+        check_token(token, name)
+        if len(token) > _HEADER_LIMIT:
+            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT)
+        self._send(response, name, token)
+
+    def clear(self, response: ResponseView, name: str, carried: Carried) -> None:  # noqa: ARG002 -- a cookie needs it
+        """See `Transport.clear`."""
+        self._send(response, name, "-")
+
+    def vary(self, response: ResponseView, name: str) -> None:
+        """See `Transport.vary`."""
+        merge_list(response, "Vary", _wire(self._prefix, name).header, unless="*")
+
+    def _send(self, response: ResponseView, name: str, value: str) -> None:
+        header = _wire(self._prefix, name).header
+        response.replace(header, [value])
+        if self._expose:
+            # "*" does not cover requests with credentials, so the name stands beside it.
+            merge_list(response, "Access-Control-Expose-Headers", header)
+        forbid_caching(response)
+
+
+class _Wire(NamedTuple):
+    """What one session's header is called, worked out once."""
+
+    header: str
+    key: str
+    where: str
+    absent: Carried
+
+
+@lru_cache(maxsize=256)
+def _wire(prefix: str, session: str) -> _Wire:
+    header = prefix + session.title()
+    key = header.lower()
+    where = f"header {key}"
+    return _Wire(header, key, where, Carried(where))

@@ -1,0 +1,112 @@
+"""What a type says about its values before there is one: what equality sees, and what bytes prove."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from aiosessions.values.spelling import seed_of
+from aiosessions.values.value_type import class_of, nodes
+
+__all__ = ["Shape", "shape_of"]
+
+_LITERAL = (
+    inspect.StructType,
+    inspect.DataclassType,
+    inspect.TypedDictType,
+    inspect.NamedTupleType,
+    inspect.UnionType,
+    inspect.DictType,
+    inspect.ListType,
+    inspect.TupleType,
+    inspect.VarTupleType,
+    inspect.StrType,
+    inspect.BytesType,
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.BoolType,
+    inspect.NoneType,
+    inspect.LiteralType,
+    inspect.EnumType,
+    inspect.UUIDType,
+    inspect.Metadata,
+)
+"""Types of which no two equal values are written differently, but for the order of keys."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What is known of a type; the defaults are those of one that is not known to us.
+
+    Args:
+        is_known: whether each part is written by msgspec, under its own type or none.
+        is_untyped: whether a part says nothing about what it holds (Any, object, a bare list or dict).
+        is_literal: whether each value has one spelling, once its keys are in order: not so for times, Decimals, sets,
+            nor where defaults are left out.
+        is_settled: the same of bytes that were encoded here once: not so for floats (an int may stand for one), nor
+            where a class has code that runs while it is decoded.
+        is_fair: whether `==` looks at every field, at every depth.
+        has_keys: whether there are dicts, whose keys may be in any order.
+        has_floats: whether NaN may be in it, which JSON writes as null.
+        seed: a number for the type's classes, fields and types, the same in every process; 0 if it is not known.
+    """
+
+    is_known: bool = False
+    is_untyped: bool = True
+    is_literal: bool = False
+    is_settled: bool = False
+    is_fair: bool = False
+    has_keys: bool = True
+    has_floats: bool = True
+    seed: int = 0
+
+
+def shape_of(value_type: object) -> Shape:
+    """The shape of a type that msgspec can work with."""
+    found = [node for _, node in nodes(value_type)]
+    is_untyped = any(isinstance(node, (inspect.AnyType, inspect.CustomType)) for node in found)
+    classes = [class_of(node) for node in found]
+    is_literal = all(isinstance(node, _LITERAL) for node in found) and not any(map(_is_brief, classes))
+    has_floats = is_untyped or any(isinstance(node, inspect.FloatType) for node in found)
+    return Shape(
+        is_known=True,
+        is_untyped=is_untyped,
+        is_literal=is_literal,
+        is_settled=is_literal and not has_floats and not any(map(_has_code, classes)),
+        is_fair=all(map(_is_fair, classes)),
+        has_keys=is_untyped or any(isinstance(node, (inspect.DictType, inspect.TypedDictType)) for node in found),
+        has_floats=has_floats,
+        seed=seed_of(value_type),
+    )
+
+
+def _is_brief(cls: Any) -> bool:  # Any: see class_of
+    """Whether defaults are left out: only those that are the very objects, so that equal values are written twofold."""
+    return bool(getattr(getattr(cls, "__struct_config__", None), "omit_defaults", False))
+
+
+def _has_code(cls: Any) -> bool:  # Any: see class_of
+    return any(hasattr(cls, name) for name in ("__post_init__", "__attrs_pre_init__", "__attrs_post_init__"))
+
+
+def _is_fair(cls: Any) -> bool:  # Any: see class_of
+    if _is_a(cls, msgspec.Struct):
+        return cls.__eq__ is msgspec.Struct.__eq__ and cls.__struct_config__.eq
+    if _is_a(cls, tuple):
+        return cls.__eq__ is tuple[object, ...].__eq__
+
+    attributes = getattr(cls, "__attrs_attrs__", None)
+    if attributes is None and not dataclasses.is_dataclass(cls):
+        return True
+    # what dataclasses and attrs generate has a file name in brackets; they leave one that the class defines
+    code = getattr(vars(cls).get("__eq__"), "__code__", None)
+    if code is None or not code.co_filename.startswith("<"):
+        return False
+    if attributes is not None:
+        return all(attribute.eq and attribute.eq_key is None for attribute in attributes)
+    return all(field.compare for field in dataclasses.fields(cls))
+
+
+def _is_a(cls: Any, kind: type[object]) -> bool:  # Any: see class_of
+    return isinstance(cls, type) and issubclass(cls, kind)
