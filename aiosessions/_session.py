@@ -237,9 +237,8 @@ class Session(Generic[T]):
 
         The object is then a new, empty session.
         """
-        ended = [
-            each._replace(is_due=True, is_wanted=True) for each in self._ended
-        ]  # what it took the place of goes too
+        # what it took the place of goes too
+        ended = [each._replace(is_due=True, is_wanted=True) for each in self._ended]
         if self._state.handle:
             ended.append(Ending(self._state, is_due=True, is_wanted=True, is_anyhow=True))
         self._ended = tuple(ended)
@@ -316,8 +315,8 @@ class Session(Generic[T]):
             key = self._wish().csrf = new_csrf_key()
         return masked(key)
 
-    def check_csrf(self, token: str) -> bool:
-        """Whether `csrf_token()` of this session and epoch made it; constant time."""
+    def check_csrf(self, token: str | None) -> bool:
+        """Whether `csrf_token()` of this session and epoch made it; constant time. False for what is no text."""
         return is_masked(token, self._csrf_key())
 
     def _csrf_key(self) -> bytes:
