@@ -38,6 +38,7 @@ DOUBT = Doubt.DOUBT
 
 _GRACE = 60.0  # `clean` leaves what expired less than so many seconds ago (S10)
 _PAGE = 200  # files to look at in one go
+_SWEPT = 25  # files and folders: each costs some system calls, after each of which a busy event loop keeps us waiting
 
 
 class DiskFolder:
@@ -170,10 +171,10 @@ class DiskFolder:
                 return 0, SHARDS
 
             removed = looked_at = 0
-            while shard < SHARDS and looked_at < _PAGE:
+            while shard < SHARDS and looked_at < _SWEPT:
                 places = self._shard(shard)
                 removed += self._clean_shard(os.path.join(self._records, f"{shard:02x}"), places)
-                looked_at += len(places) + self._heal_shard(os.path.join(self._owners, f"{shard:02x}"))
+                looked_at += 1 + len(places) + self._heal_shard(os.path.join(self._owners, f"{shard:02x}"))
                 shard += 1
             return removed, shard
 
