@@ -61,15 +61,15 @@ class Place:
     __slots__ = ("__weakref__", "bound", "digest", "keeper", "name", "needs_https", "prefix", "transport")
 
     def __init__(self, keeper: Keeper[Any], name: str, namespace: str, transport: Transport) -> None:
-        self.keeper = keeper  # Any: a store of any type; a session knows which
-        self.name = name
-        self.transport = transport
-        self.bound = f"{namespace}:{name}" if namespace else name
+        self.keeper: Keeper[Any] = keeper  # Any: a store of any type; a session knows which
+        self.name: str = name
+        self.transport: Transport = transport
+        self.bound: str = f"{namespace}:{name}" if namespace else name
         """What a sealed token is bound to."""
-        self.prefix = f"{namespace}:{name}:"
+        self.prefix: str = f"{namespace}:{name}:"
         """What the keys of this name's records begin with."""
-        self.digest = TokenDigest(namespace, name)
-        self.needs_https = isinstance(transport, HTTPSOnly) and transport.needs_https
+        self.digest: TokenDigest = TokenDigest(namespace, name)
+        self.needs_https: bool = isinstance(transport, HTTPSOnly) and transport.needs_https
 
     def __repr__(self) -> str:
         return f"Place({self.bound!r})"

@@ -46,8 +46,8 @@ class Reply:
     __slots__ = ("_scheme", "_told", "is_managed", "is_started", "words")
 
     def __init__(self, scheme: str = "https") -> None:
-        self.is_managed = False
-        self.is_started = False
+        self.is_managed: bool = False
+        self.is_started: bool = False
         self._scheme = scheme
         self.words: dict[Place, _Word] = {}
         self._told: set[Place] = set()

@@ -198,15 +198,15 @@ class Wishes:
     __slots__ = ("added", "csrf", "emptied", "is_touched", "label", "lifetime", "rotations", "taken", "user")
 
     def __init__(self) -> None:
-        self.rotations = 0
-        self.is_touched = False
+        self.rotations: int = 0
+        self.is_touched: bool = False
         self.user: tuple[str | None, float] | None = None  # whom, and since when; (None, ...) unbinds
         self.lifetime: Lifetime | None = None
         self.label: tuple[str | None] | None = None
-        self.csrf = b""
+        self.csrf: bytes = b""
         self.added: list[PackedFlash] = []
         self.taken: set[str] = set()
-        self.emptied = False  # the stored flashes and label go too
+        self.emptied: bool = False  # the stored flashes and label go too
 
     @property
     def is_login(self) -> bool:

@@ -30,8 +30,8 @@ class Changes(Generic[T]):
     __slots__ = ("codec", "merger", "on_conflict")
 
     def __init__(self, codec: CheckedCodec[T], on_conflict: OnConflict = "merge") -> None:
-        self.codec = codec
-        self.merger = Merger(codec)
+        self.codec: CheckedCodec[T] = codec
+        self.merger: Merger[T] = Merger(codec)
         self.on_conflict: OnConflict = on_conflict
 
     def differs(self, state: State, value: T, data: bytes) -> bool:
@@ -90,7 +90,7 @@ class Updated(Generic[T]):
         self._changes = changes
         self._loaded = session._state
         self._pending: bytes | None = changes.codec.encode(session.value)
-        self.base = self._loaded.value
+        self.base: bytes = self._loaded.value
         if not changes.differs(self._loaded, session.value, self._pending):
             self.base, self._pending = self._pending, None
 

@@ -78,10 +78,10 @@ class Overseer(Store[T], ABC):
 
         self.name = name
         self.lifetime: Lifetime = lifetime or Lifetime()
-        self.now = Clock(clock)
+        self.now: Clock = Clock(clock)
         self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
         self._changes = Changes(self._codec, on_conflict)
-        self.fresh = Blank(self._codec, value_type, default)
+        self.fresh: Blank[T] = Blank(self._codec, value_type, default)
         self._value_type = value_type
         self._report = Reporter(on_event)
         self._sealed = None if sealer is None else Sealed(sealer, now=self.now, report=self._report)

@@ -4,7 +4,7 @@ from typing import Any, Generic, TypeVar
 
 from aiosessions._errors import NoSessionError
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, Wishes
+from aiosessions._state import NOTHING, State, Wishes
 
 __all__ = ["Plan", "ending_of", "gone"]
 
@@ -31,14 +31,14 @@ class Plan(Generic[T]):
     def __init__(
         self, session: Session[T], data: bytes, wishes: Wishes, *, is_changed: bool, is_write: bool, can_tell: bool
     ) -> None:
-        self.session = session
-        self.state = session._state
-        self.lives = session._lives
-        self.data = data
-        self.is_changed = is_changed
-        self.is_write = is_write
-        self.wishes = wishes if wishes is NOTHING else wishes.copy()
-        self.can_tell = can_tell
+        self.session: Session[T] = session
+        self.state: State = session._state
+        self.lives: int = session._lives
+        self.data: bytes = data
+        self.is_changed: bool = is_changed
+        self.is_write: bool = is_write
+        self.wishes: Wishes = wishes if wishes is NOTHING else wishes.copy()
+        self.can_tell: bool = can_tell
         self.sealed: object = None
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no value

@@ -109,7 +109,7 @@ class Race:
 
     def __init__(self, backend: Backend, limit: int | None) -> None:
         self._backend = backend
-        self.limit = limit
+        self.limit: int | None = limit
         self._turns: WeakValueDictionary[tuple[int, str], anyio.Lock] = WeakValueDictionary()
 
     async def write(self, bid: Bid, over: State) -> Won | None:

@@ -28,7 +28,7 @@ class Sealed:
         self._now = now
         self._report = report
         self._reseals = sealer if isinstance(sealer, Resealing) else None
-        self.must_end = isinstance(sealer, Expiring) and sealer.needs_expiry
+        self.must_end: bool = isinstance(sealer, Expiring) and sealer.needs_expiry
 
     def seal(self, place: Place, claims: Claims) -> str:
         """A token."""

@@ -142,7 +142,7 @@ class Holder:
     async def close(self) -> None:
         """Hold it no more."""
         if self._storer is not None:
-            self.is_open = False
+            self.is_open: bool = False
             await release(self._storer)
 
     async def ready(self) -> None:
