@@ -125,7 +125,7 @@ class Holder:
         self._storer = storer
         self._clean_every = clean_every
         self._who = who
-        self.is_open = storer is None
+        self.is_open: bool = storer is None
         self.check: Callable[[], object] = bool
 
     async def open(self) -> None:
@@ -142,7 +142,7 @@ class Holder:
     async def close(self) -> None:
         """Hold it no more."""
         if self._storer is not None:
-            self.is_open: bool = False
+            self.is_open = False
             await release(self._storer)
 
     async def ready(self) -> None:
