@@ -102,12 +102,18 @@ def tests(session: nox.Session) -> None:
     """The whole suite; on the running Python with coverage. Arguments go to pytest: `nox -s tests -- -k cookie`."""
     session.install(*group("tests"), "-e", ".[all]")
     a_part = set(session.posargs) - {"--require-servers"}
-    if session.python != next(iter(PYTHONS)) or a_part:
+    if a_part:
         session.run("pytest", *session.posargs)
         return
 
+    # a file at a time to each of a few processes, which start servers of their own
+    whole = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile", *session.posargs)
+    if session.python != next(iter(PYTHONS)):
+        session.run("pytest", *whole)
+        return
+
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *whole)
     session.run("coverage", "combine", "--quiet")
     # The one server that no package carries: where it is missing its tests are skipped, and say so.
     unseen = [] if shutil.which("memcached") else ["--omit=aiosessions/storers/memcached.py"]

@@ -131,6 +131,12 @@ KEPT: list[tuple[Any, Take]] = [
 ]
 """A store's type, and a part of its values that can be changed in place."""
 
+
+def named(argument: object) -> str:
+    """A name for a test that is the same in each process."""
+    return getattr(argument, "__name__", str(argument))
+
+
 REPLACED: list[tuple[Any, str]] = [
     (Shelf, "frozen"),
     (Shelf, "frozen_struct"),
@@ -182,7 +188,7 @@ async def save(scene: Scene, session: Session[Any], visit: Visit) -> None:  # An
     await scene.store.save(session, visit.response)
 
 
-@pytest.mark.parametrize(("kind", "take"), KEPT, ids=str)
+@pytest.mark.parametrize(("kind", "take"), KEPT, ids=named)
 async def test_a_part_that_was_taken_out_before_a_save_is_part_of_the_value_afterwards(kind: Any, take: Take) -> None:
     """F3, R5: it holds what others added, and what is added to it is saved by the next save."""
     scene, visitor = await stored_session(kind)
@@ -202,7 +208,7 @@ async def test_a_part_that_was_taken_out_before_a_save_is_part_of_the_value_afte
             assert added(take((await scene.session_of(visitor)).value)) == sorted(expected)
 
 
-@pytest.mark.parametrize(("kind", "take"), KEPT, ids=str)
+@pytest.mark.parametrize(("kind", "take"), KEPT, ids=named)
 async def test_a_part_that_was_taken_out_before_an_update_is_part_of_the_value_afterwards(
     kind: Any, take: Take
 ) -> None:

@@ -111,7 +111,18 @@ def test_a_weak_key_is_refused_with_the_fix_and_without_the_key(make: Make, keys
     assert twice not in str(caught.value)
 
 
-@pytest.mark.parametrize("secret", [b"short", "c2hvcnQ", bytes(32), "", 7, f"{new_key()} {new_key()}", "not/base64"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        b"short",
+        "c2hvcnQ",
+        bytes(32),
+        "",
+        7,
+        pytest.param(f"{new_key()} {new_key()}", id="two keys"),
+        "not/base64",
+    ],
+)
 def test_a_key_of_its_own_is_checked_too(secret: Any) -> None:
     """F10: at construction."""
     with pytest.raises(ConfigError, match="secret"):
