@@ -37,8 +37,9 @@ def setup(
     Args:
         app: an application that does not run yet.
         stores: what to open and close.
-        origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
-            None: any. Others get a 403 before a handler sees them (ASVS 5 4.4.2).
+        origins: which other origins than the application's own host may open websockets and send what changes something
+            (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before a
+            handler sees them (ASVS 5 3.5.1, 4.4.2).
 
     Raises:
         ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
@@ -56,8 +57,8 @@ def _guard(origins: Origins) -> Middleware:
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        if is_socket and not origins.allows(request.headers.get("Origin"), request.host):
-            raise web.HTTPForbidden(text="websockets of this origin are not allowed")
+        if origins.refuses(_RequestView(request), None if is_socket else request.method):
+            raise web.HTTPForbidden(text="Forbidden")
         return await handler(request)
 
     return guard

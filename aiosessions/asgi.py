@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, StorerError
 from aiosessions._events import logger
-from aiosessions._request import RawHeaders
+from aiosessions._request import ASGIRequest, RawHeaders
 from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
 from aiosessions.origins import Origins
@@ -47,8 +47,9 @@ class SessionMiddleware:
         refresh: loaded and touched on every request that carries their token, also where no handler looks.
         request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code. Since that cannot
             be awaited, it is loaded before the handler on every request that carries its token.
-        origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
-            None: any. Others get a 403 before the application sees them (ASVS 5 4.4.2).
+        origins: which other origins than the application's own host may open websockets and send what changes something
+            (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before the
+            application sees them (ASVS 5 3.5.1, 4.4.2). CORSMiddleware goes outside of this one.
         on_save_error: called with the scope and the error of a save that failed as the headers leave; gives the ASGI
             application that answers, or None for ours. None: Starlette's exception handlers are asked.
 
@@ -83,12 +84,9 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
             return
 
-        if kind == "websocket" and self._origins is not None:
-            headers = Connection(scope).headers
-            if not self._origins.allows(headers.get("origin"), headers.get("host", "")):
-                await receive()
-                await send({"type": "websocket.close", "code": 1008})
-                return
+        if self._origins is not None and self._origins.refuses(ASGIRequest(scope), scope.get("method")):
+            await _refuse(kind, receive, send)
+            return
 
         sessions = sessions_of_request(scope)
         if sessions.reply.is_managed:
@@ -119,6 +117,16 @@ class SessionMiddleware:
             scope["session"] = await self._request_session.get(Connection(scope))
 
         await self._app(scope, receive, send)
+
+
+async def _refuse(kind: str, receive: Receive, send: Send) -> None:
+    """403, to a handshake too: servers make one of a close before the accept."""
+    if kind == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    for message in _plain(403, "http.response"):
+        await send(message)
 
 
 class Connection(NamedTuple):
@@ -252,11 +260,17 @@ class _Answer:
 
     async def _respond(self, status: int) -> None:
         self._is_started = True
-        body = _REASONS[status]
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-        self._sessions.deliver(RawHeaders(headers))
-        await self._send({"type": f"{self._prefix}.start", "status": status, "headers": headers})
-        await self._send({"type": f"{self._prefix}.body", "body": body})
+        start, body = _plain(status, self._prefix)
+        self._sessions.deliver(RawHeaders(start["headers"]))
+        await self._send(start)
+        await self._send(body)
+
+
+def _plain(status: int, prefix: str) -> tuple[Message, Message]:
+    """An answer of our own."""
+    body = _REASONS[status]
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    return {"type": f"{prefix}.start", "status": status, "headers": headers}, {"type": f"{prefix}.body", "body": body}
 
 
 async def _answer_of_starlette(scope: Scope, error: SessionError) -> ASGIApp | None:
@@ -287,11 +301,12 @@ class _Lifespan:
             try:
                 for store in stores:
                     await self._stores.enter_async_context(store)
-            except Exception as error:  # noqa: BLE001 -- servers take any exception here for "has no lifespan", and go on
+            except Exception as error:
                 logger.exception("a session store could not be opened")
                 await self._receive()
+                # servers take an exception alone for "has no lifespan", and go on; test clients wait for one after this
                 await self._tell({"type": "lifespan.startup.failed", "message": str(error)})
-                return
+                raise
 
             try:
                 await app(scope, self._listen, self._tell)

@@ -1,4 +1,4 @@
-"""Who may open a websocket: browsers send cookies along whatever page opens one (ASVS 5 4.4.2)."""
+"""Which pages may cause a request or open a websocket: browsers send cookies along for any (ASVS 5 3.5.1, 4.4.2)."""
 
 import re
 from collections.abc import Iterable
@@ -6,9 +6,12 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiosessions._errors import ConfigError
+from aiosessions._request import RequestView
 
 __all__ = ["Origins"]
 
+_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+_OWN_SITE = frozenset(("same-origin", "none"))  # none: the user typed it
 _PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(r"https?://[a-z0-9._:\[\]-]+", re.ASCII)  # as browsers write it (RFC 6454 §6.2)
 
@@ -28,12 +31,32 @@ class Origins:
     def __init__(self, others: Iterable[str]) -> None:
         self._others = frozenset(map(self._checked, others))
 
-    def allows(self, origin: str | None, host: str) -> bool:
-        """Whether a handshake may go on.
+    def refuses(self, request: RequestView, method: str | None) -> bool:
+        """Whether a page of another origin causes this.
+
+        Where a browser says how the page and the application stand to each other (Fetch Metadata, W3C), that counts;
+        else its Origin is compared with the Host that the server sees. `X-Forwarded-Host` is never read: anybody may
+        send it.
 
         Args:
-            origin: its Origin header; None: no browser sent it, and so no cookies of somebody else.
-            host: its Host header. The scheme is not compared: behind a proxy it is not known.
+            request: what came.
+            method: its method; GET, HEAD and OPTIONS change nothing and are let in. None: the handshake of a websocket.
+        """
+        if method in _SAFE:
+            return False
+
+        lines = request.header("origin")
+        origin = ", ".join(lines) if lines else None  # more than one is none
+        if method is not None and origin not in self._others and (sites := request.header("sec-fetch-site")):
+            return not _OWN_SITE.issuperset(sites)
+        return not self.allows(origin, ", ".join(request.header("host")))
+
+    def allows(self, origin: str | None, host: str) -> bool:
+        """Whether an origin is the application's own, or listed.
+
+        Args:
+            origin: the Origin header; None: no browser sent it, and so no cookies of somebody else.
+            host: the Host header. The scheme is not compared: behind a proxy it is not known.
         """
         if origin is None or origin in self._others:
             return True

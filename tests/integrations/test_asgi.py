@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.testclient import TestClient
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -525,6 +526,14 @@ class TestLifespan:
                 raise AssertionError("not reached")
         assert started == []
         assert first.log == ["open", "close"]
+
+    @pytest.mark.parametrize("error", [StorerError("no backend at host:1"), OSError("no backend at host:1")])
+    def test_starlettes_test_client_gets_the_error_of_a_store_that_cannot_be_opened(self, error: Exception) -> None:
+        """R16: and does not wait for ever, as for an application that ends after it has failed to start."""
+        store = StorageOverseer(dict[str, int], OpenStorer(error))
+        app = Starlette(middleware=[Middleware(SessionMiddleware, stores=[store])])
+        with pytest.raises(type(error), match="no backend at host:1"), TestClient(app):
+            raise AssertionError("not reached")
 
     async def test_an_application_that_fails_to_start_has_its_stores_closed(self) -> None:
         """R16."""
