@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,43 @@ def test_every_public_name_is_there() -> None:
     assert [name for name in aiosessions.__all__ if not hasattr(aiosessions, name)] == []
 
 
+def test_a_star_import_shadows_nothing_of_a_framework() -> None:
+    """`Request` and `Response` are there for annotations, and come by name only."""
+    answer = fresh(
+        "from aiosessions import Request, Response\nRequest = Response = 1\nfrom aiosessions import *\nRequest + 1"
+    )
+    assert answer.stderr == ""
+
+
+def test_public_names_say_where_users_import_them_from() -> None:
+    """In help, errors and reprs."""
+    modules = {getattr(getattr(aiosessions, name), "__module__", "aiosessions") for name in aiosessions.__all__}
+    assert modules == {"aiosessions"}
+    assert repr(aiosessions.ConflictError) == "<class 'aiosessions.ConflictError'>"
+
+
+def test_storers_with_a_driver_are_imported_when_they_are_asked_for() -> None:
+    from aiosessions import MemcachedStorer, PostgresStorer, RedisStorer  # noqa: PLC0415
+
+    names = [storer.__name__ for storer in (MemcachedStorer, PostgresStorer, RedisStorer)]
+    assert set(names) <= set(dir(aiosessions))
+    assert not set(names) & set(aiosessions.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Redis'"):
+        aiosessions.Redis  # noqa: B018  # type: ignore[attr-defined]
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert aiosessions.__version__ == version("aiosessions")
+    answer = fresh("from aiosessions.cli import main; main(['--version'])")
+    assert answer.stdout == f"aiosessions {aiosessions.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("extra", "program", "without"),
     [
+        ("redis", "from aiosessions import RedisStorer", {"redis"}),
+        ("postgres", "from aiosessions import PostgresStorer", {"asyncpg"}),
+        ("memcached", "from aiosessions import MemcachedStorer", {"emcache"}),
         ("redis", "import aiosessions.storers.redis", {"redis"}),
         ("postgres", "import aiosessions.storers.postgres", {"asyncpg"}),
         ("memcached", "import aiosessions.storers.memcached", {"emcache"}),
