@@ -16,8 +16,8 @@ class MappingSession(Session[dict[str, V]], MutableMapping[str, V]):
     """A Session that reads and changes like its `value`; what a store of `dict[str, V]` gives.
 
     It equals every mapping of the same items, another session's too, and so it has no hash. An empty one is false. A
-    missing key is a NoKeyError, which is a KeyError. Its `str()` is that of its dict, values and all; its `repr()` shows
-    none. Into a JSON response goes `session.value`.
+    missing key is a NoKeyError, which is a KeyError. Its `str()` is that of its dict, values and all; its `repr()`
+    shows none. Into a JSON response goes `session.value`.
     """
 
     __slots__ = ()
