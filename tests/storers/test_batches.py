@@ -263,9 +263,12 @@ async def test_a_trip_that_somebody_ends_leaves_nobody_waiting() -> None:
     backend = Backend()
     batches = Batches(backend.send, most=2)
     backend.gate.clear()
+    before = asyncio.all_tasks()
     asked = [asyncio.ensure_future(batches.ask(call)) for call in range(5)]
-    await ticks()
-    for trip in asyncio.all_tasks() - {*asked, asyncio.current_task()}:
+    await ticks(2)  # the first has gone, the others leave now
+    trips = asyncio.all_tasks() - before - {*asked}
+    assert len(trips) == 2
+    for trip in trips:
         trip.cancel()
     backend.gate.set()
     first, *others = await outcomes(*asked)
