@@ -1,6 +1,7 @@
 """What is used of redis-py: its two clients, and its errors as a caller sees them."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
@@ -125,6 +126,6 @@ def failure(where: str, error: Exception) -> StorerError:
 
 def forbidden(error: StorerError) -> str | None:
     """What the server said if it denied its user a command or a key; None if something else failed."""
-    said = str(error.__cause__).partition(" script:")[0]
+    said = re.sub(r" script: [0-9a-f]{40}.*", "", str(error.__cause__))  # where in a script says nothing to anybody
     is_denied = isinstance(error.__cause__, NoPermissionError) or "ACL failure" in said or "can't run this" in said
     return said if is_denied else None

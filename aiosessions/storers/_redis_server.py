@@ -51,12 +51,19 @@ _bounds: WeakKeyDictionary[object, anyio.Semaphore] = WeakKeyDictionary()
 
 
 class RedisServer:
-    """A server, or a cluster, behind a client of the caller's.
+    """A server, or a cluster, behind a client of the caller's, in one event loop.
 
     Args:
         client: redis-py's asyncio `Redis` or `RedisCluster`.
         timeout: seconds that one operation may take.
         wait_replicas: how many replicas must have what `run` was told to wait for.
+
+    Attributes:
+        reads: what is stored under a key.
+        calls: what scripts answer; all calls that one caller asks for together share a trip.
+        writes: the same, confirmed when the replicas have it.
+        openings: how often it was opened.
+        policy: how it may evict sessions, as far as `inspect` found out; "": it does not.
 
     Raises:
         ConfigError: the client is something else, decodes responses, or reads from replicas.
@@ -71,7 +78,7 @@ class RedisServer:
         self.where = self._address()
         self._refuse_what_cannot_work()
         self._timeout = timeout
-        self.may_evict = False
+        self.policy = ""
         self.reads: Batches[bytes, bytes | None] = Batches(self.fetch, most=_MOST)
         # What waits for replicas shares no trip with what does not.
         self.calls: Batches[Sequence[Call], list[Any]] = Batches(self.call, most=_MOST)
@@ -100,13 +107,13 @@ class RedisServer:
                 await self._knock()
                 await self._take()
         policies = {await self._policy(node) for node in await self.nodes()} - {"noeviction"}
-        self.may_evict = bool(policies)
+        self.policy = ", ".join(sorted(policies))
         if policies:
             _log.warning(
                 "%s may evict sessions when its memory is full (maxmemory-policy %s): users are then logged out, and "
                 "lists of their sessions miss some. Set maxmemory-policy to noeviction",
                 self.where,
-                ", ".join(sorted(policies)),
+                self.policy,
             )
 
     async def _policy(self, node: Node) -> str:
@@ -140,10 +147,12 @@ class RedisServer:
             self._bound.acquire_nowait()
             try:
                 self._own = await self._driver.connection_pool.get_connection()
+            except MaxConnectionsError:  # others use them all
+                self._bound.release()
             except BaseException:
                 self._bound.release()
                 raise
-            self._own_is_free = True
+            self._own_is_free = self._own is not None
 
     async def _give_back(self) -> None:
         connection, is_free = self._own, self._own_is_free
@@ -216,7 +225,10 @@ class RedisServer:
             again = await self._send([_command(scripts[place], in_full=True) for place in unknown], replicas)
             for place, answer in zip(unknown, again, strict=True):
                 answers[place] = answer
-        return [each for answer in answers for each in (answer if isinstance(answer, list) else [answer])]
+        flat: list[Any] = []
+        for answer in answers:
+            flat += answer if isinstance(answer, list) else [answer]
+        return flat
 
     def _told(self, answer: Any) -> Any:  # Any: what the server answers
         """The same, but of a driver's error the one that a caller sees."""

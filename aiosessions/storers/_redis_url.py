@@ -1,7 +1,7 @@
 """Redis URLs: the clients that they name."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from aiosessions._errors import ConfigError
 from aiosessions.storers._redis_driver import Client, ClusterNode, Redis, RedisCluster, Sentinel
@@ -9,11 +9,18 @@ from aiosessions.storers.url import StorerURL, at_least, flag
 
 __all__ = ["clients_from_url"]
 
+
+def _protocol(text: str) -> int:
+    if text not in ("2", "3"):
+        raise ConfigError("give 2 or 3")
+    return int(text)
+
+
 _OPTIONS: dict[str, Callable[[str], object]] = {
     "client_name": str,
     "health_check_interval": at_least(0.0),
     "max_connections": at_least(1),
-    "protocol": int,
+    "protocol": _protocol,
     "socket_connect_timeout": at_least(0.0),
     "socket_keepalive": flag,
     "socket_timeout": at_least(0.0),
@@ -75,8 +82,8 @@ def _watched(url: StorerURL, options: dict[str, object]) -> Callable[[], Client]
         "password": url.option("sentinel_password", str, None),
         "ssl": options["ssl"],
     }
-    watchers = cast("Callable[..., Sentinel]", Sentinel)
-    return lambda: cast("Callable[..., Client]", watchers(nodes, sentinel_kwargs=known).master_for)(name, **options)
+    watchers = cast("Callable[..., Any]", Sentinel)  # redis-py gives it no types
+    return lambda: cast("Client", watchers(nodes, sentinel_kwargs=known).master_for(name, **options))
 
 
 def _database(url: StorerURL, path: str) -> int:

@@ -34,14 +34,21 @@ _SCAN = 4_000  # names in one trip
 class RedisStorer:
     """Keeps each session as one string, and the keys of each user's sessions in a sorted set.
 
-    One round trip each for read, create, replace, touch and delete. On one server a write and its entry in the user
-    index are one script. In a cluster two keys rarely share a node: the entry is written before the record (one trip
-    more at a login) and beside it at each later write, and an entry whose record is missing is forgotten once it is
-    older than twice the time-out, so that no live session is ever in no index.
+    One round trip each for read, create, replace, touch and delete, and one more that lets the user index forget what
+    was deleted. What is asked in the same tick of the event loop shares a trip: one MGET, one script; in a cluster, one
+    pipeline to each node.
+
+    On one server a write and its entry in the user index are one step. In a cluster two keys rarely share a node: the
+    entry is written before the record (one trip more at a login) and beside it at each later write, and an entry whose
+    record is missing is forgotten once it is older than twice the time-out, so that no live session is ever in no
+    index.
 
     **Clock.** The server counts down `expires_at - seen_at` from the moment it applies a write, so that an application
     server whose clock is wrong shortens nobody's session. A record that the application's clock takes for expired is
     absent all the same: a write that came late counts down from later.
+
+    **Event loops.** One from a URL makes a client for each event loop of each process; a client of the caller's works
+    in the one event loop, and the one process, that it was first used in.
 
     **Durability** is the server's: with `appendfsync always` what was confirmed is kept; by default up to a second of
     it is lost in a crash. Replication is asynchronous: a fail-over may forget confirmed writes, a logout too; with
@@ -51,7 +58,8 @@ class RedisStorer:
         client: redis-py's asyncio `Redis` (also a Sentinel's `master_for(...)`) or `RedisCluster`, made without
             `decode_responses`. It is never closed here, unless *owns_client*.
         prefix: what all keys of this storer start with.
-        timeout: how long one operation may take, retries of the driver included. Lists take one time-out per page.
+        timeout: how long one trip may take, retries of the driver and the wait for a connection included. Nearly all
+            is one trip; lists take some per page.
         wait_replicas: how many replicas must have a create, replace (a rotation is one) or delete before it is
             confirmed (WAIT); too few of them within the time-out: StorerError.
         owns_client: whether `aclose` closes the client.
@@ -81,7 +89,7 @@ class RedisStorer:
         self._young = math.ceil(2 * longest) + 1  # seconds
         self._waits = wait_replicas > 0
         self._clock = clock
-        self._is_durable = True
+        self._policy = ""
         self._make_client: Callable[[], Client] | None = None  # one from a URL: another for each event loop
 
         def served_by(client: Client) -> RedisServer:
@@ -106,11 +114,12 @@ class RedisStorer:
         """A storer with a client of its own, which the last `aclose` closes.
 
         Args:
-            url: `redis://user:password@host:port/0` (`rediss:` and `valkeys:` with TLS), `redis:/path/to/socket`, or
-                `redis://host,host?cluster=true`; options are `prefix`, `timeout` (in seconds), `wait_replicas`, and
-                redis-py's `db`, `client_name`, `max_connections`, `protocol`, `health_check_interval`,
-                `socket_timeout`, `socket_connect_timeout`, `socket_keepalive`, `ssl_ca_certs`, `ssl_cert_reqs`,
-                `ssl_certfile`, `ssl_keyfile`, `ssl_check_hostname`.
+            url: `redis://user:password@host:port/0` (`rediss:` and `valkeys:` with TLS), `redis:/path/to/socket`,
+                `redis://host,host?cluster=true`, or `redis+sentinel://host,host/name/0`, whose Sentinels may have a
+                `sentinel_username` and a `sentinel_password`. Options are `prefix`, `timeout` (in seconds),
+                `wait_replicas`, and redis-py's `db`, `client_name`, `max_connections`, `protocol`,
+                `health_check_interval`, `socket_timeout`, `socket_connect_timeout`, `socket_keepalive`,
+                `ssl_ca_certs`, `ssl_cert_reqs`, `ssl_certfile`, `ssl_keyfile`, `ssl_check_hostname`.
 
         Raises:
             ConfigError: an option that there is not, or a value that it cannot have.
@@ -135,10 +144,11 @@ class RedisStorer:
         It may if it has a `maxmemory` and another `maxmemory-policy` than noeviction, and so may one that forbids
         INFO, as far as anybody knows.
         """
-        return self._is_durable
+        return not self._policy
 
     def __repr__(self) -> str:
-        return f"<RedisStorer of {decoded(self._prefix)!r}, {self._where}>"
+        evicts = f", which may evict: {self._policy}" if self._policy else ""
+        return f"<RedisStorer of {decoded(self._prefix)!r}, {self._where}{evicts}>"
 
     async def open(self) -> None:
         """See whether the server answers and keeps sessions; one that may evict is a WARNING, and is not `durable`.
@@ -238,7 +248,7 @@ class RedisStorer:
 
     async def _prepare(self, server: RedisServer) -> None:
         await server.inspect()
-        self._is_durable = not server.may_evict
+        self._policy = server.policy
         try:
             await self._prove(server)
         except StorerError as error:
@@ -255,8 +265,10 @@ class RedisStorer:
         now = self._clock()
         is_stored = await probe.create("k", Record(b"", b"", "", now, now, now + 60, 1))
         is_stored &= await probe.touch("k", seen_at=now, expires_at=now + 10 * _DAY)
+        is_stored &= await probe.read("k") is not None
         is_stored &= (await server.fetch([probe._key(key) for key in ("k", "")]))[0] is not None
         is_stored &= len(await probe.list_by_owner("")) == await probe.delete("k")
+        await probe._forget(server, "k", b"")  # as `delete` did, which keeps to itself that it failed
         await server.ask("DEL", probe._index_key(b""))
         if not is_stored:
             raise StorerError(f"{self._where} does not keep what it confirmed")

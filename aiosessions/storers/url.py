@@ -114,7 +114,7 @@ class StorerURL:
             host, port = parts.hostname, parts.port
         except ValueError:
             raise ConfigError(f"a host in the {self.scheme}: URL is malformed: give host:port") from None
-        if host is not None and "%2f" in host:
+        if host is not None and "%2f" in host.lower():
             return unquote(text.rpartition(":")[0] if port is not None else text), port
         return host or "localhost", port
 
