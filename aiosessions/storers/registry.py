@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from aiosessions._errors import ConfigError
 from aiosessions.storers.storer import Storer
-from aiosessions.storers.url import StorerURL, flag
+from aiosessions.storers.url import StorerURL, at_least, flag
 
 __all__ = ["disk", "memory", "storer_from_url"]
 
@@ -19,7 +19,7 @@ def storer_from_url(url: str) -> Storer:
     Nothing is connected before `open` or the first call. The scheme says which:
 
     - `memory:` (`?max_sessions=10000`) and `disk:PATH` (`disk:/var/lib/shop/sessions?fsync=true`);
-    - `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redict:`: see `RedisStorer.from_url`;
+    - `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redict:`, and `redis+sentinel:`: see `RedisStorer.from_url`;
     - `postgresql:`, `postgres:`: see `PostgresStorer.from_url`;
     - `memcached:`: see `MemcachedStorer.from_url`;
     - any other: an installed package's entry point of this name in the group `aiosessions.storers`, a callable that is
@@ -48,7 +48,7 @@ def memory(url: str) -> Storer:
     from aiosessions.storers.memory import MemoryStorer
 
     parsed = StorerURL(url)
-    max_sessions = parsed.option("max_sessions", int, None)
+    max_sessions = parsed.option("max_sessions", at_least(1), None)
     parsed.finish()
     return MemoryStorer(max_sessions=max_sessions)
 
@@ -77,6 +77,10 @@ _BUILT_IN = {
     "valkey": _REDIS,
     "valkeys": _REDIS,
     "redict": _REDIS,
+    "redis+sentinel": _REDIS,
+    "rediss+sentinel": _REDIS,
+    "valkey+sentinel": _REDIS,
+    "valkeys+sentinel": _REDIS,
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
     "memcached": "aiosessions.storers.memcached:MemcachedStorer.from_url",
