@@ -9,14 +9,17 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from aiosessions._errors import ConfigError, StorerError
@@ -35,15 +38,9 @@ from aiosessions.testing.suites_storer import (
     UserIndexedSuite,
     collected,
 )
-from tests.conftest import ASYNCIO, UVLOOP
 from tests.storers.disk_processes import INCREMENTS, KEYS, numbered
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module", params=[ASYNCIO, UVLOOP])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:  # Any: see tests/conftest.py
-    return request.param
 
 
 class TestDiskStorer(StorerSuite, CleanableSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
@@ -595,28 +592,28 @@ async def test_a_reader_that_is_cancelled_cancels_no_other(storer: DiskStorer, c
         group.start_soon(cancelled, scopes[1])
         group.start_soon(read)
         group.start_soon(cancelled, scopes[2])
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         for scope in scopes:
             scope.cancel()
     assert answers == [first, first]
 
 
 def test_a_storer_serves_one_event_loop_after_another(storer: DiskStorer, clock: MovableClock) -> None:
-    """S14: also when the first ended before a read of its had begun."""
+    """S14: also when the first stopped while a read of its was under way."""
     first = record(clock)
 
-    async def create_and_read() -> Record | None:
-        await storer.create("k", first)
-        return await storer.read("k")
+    async def create() -> bool:
+        return await storer.create("k", first)
 
     async def read() -> Record | None:
         return await storer.read("k")
 
+    assert asyncio.run(create())
     loop = asyncio.new_event_loop()
     reading = loop.create_task(read())
     loop.call_soon(loop.stop)
     loop.run_forever()
-    assert asyncio.run(create_and_read()) == first
+    assert asyncio.run(read()) == first
     assert loop.run_until_complete(reading) == first
     loop.close()
 
@@ -632,6 +629,99 @@ async def test_a_disk_that_hangs_is_waited_for_no_longer_than_the_time_out(folde
         await storer.read("k")
     assert isinstance(caught.value.__cause__, TimeoutError)
     os.close(os.open(path, os.O_RDWR))  # the thread gets its answer
+
+
+# Threads
+
+
+def threads_of(folder: Path) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.endswith(f" {folder}")]
+
+
+def test_threads_of_the_application_that_sleep_hold_up_no_call(storer: DiskStorer, clock: MovableClock) -> None:
+    """S13: the event loop's own executor is the application's."""
+    first = record(clock)
+    wake = threading.Event()
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        sleeping = loop.run_in_executor(None, wake.wait)
+        try:
+            assert await storer.create("k", first)
+            assert await storer.read("k") == first
+        finally:
+            wake.set()
+        await sleeping
+
+    asyncio.run(use())
+
+
+def test_writers_that_wait_hold_up_neither_readers_nor_the_application(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S13: however many; `getaddrinfo` and files of the application need the event loop's executor."""
+    first = record(clock)
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        await storer.create("k", first)
+        (path,) = files(folder)
+        with locked(path.with_name(".lock")):
+            writes = [asyncio.ensure_future(storer.delete("k")) for _ in range(20)]
+            assert await storer.read("k") == first
+            assert await loop.run_in_executor(None, bool, 1)
+            assert await storer.read("k") == first
+            assert not any(write.done() for write in writes)
+        assert sum(await asyncio.gather(*writes)) == 1
+
+    asyncio.run(use())
+
+
+async def test_the_last_to_close_ends_the_threads(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S16: not before, and a storer that is used again has threads again."""
+    for _ in range(2):
+        await storer.open()
+        await storer.open()
+        await storer.create("k", record(clock))
+        await storer.read("k")
+        threads = threads_of(folder)
+        assert threads
+        await storer.aclose()
+        assert await storer.read("k") is not None
+        assert all(thread.is_alive() for thread in threads)
+        await storer.aclose()
+        for thread in threads:
+            await anyio.to_thread.run_sync(thread.join, 20)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_few_threads_serve_many_and_fewer_write_than_read(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S13: and whoever comes one after another needs one of each."""
+    await storer.open()
+    for number in range(20):
+        await storer.create(f"k{number}", record(clock))
+        await storer.read(f"k{number}")
+    assert len(threads_of(folder)) == 2
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(storer.delete, f"k{number}")
+    names = [thread.name for thread in threads_of(folder)]
+    assert sum("writes" in name for name in names) <= 4
+    await storer.aclose()
+
+
+def test_a_disk_that_hangs_keeps_no_process_alive(folder: Path) -> None:
+    """S13: the thread that waits for it ends with the process."""
+    assert run_processes(folder, "hang", "1") == ["StorerError"]
+
+
+def test_a_process_that_was_forked_has_threads_of_its_own(folder: Path) -> None:
+    """S14: a storer that was used before the fork works on both sides."""
+    assert run_processes(folder, "fork", "1") == ["child True", "parent True"]
 
 
 async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
