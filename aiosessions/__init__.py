@@ -1,5 +1,8 @@
 """Web sessions for asyncio Python: typed, race-proof, safe by default."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from aiosessions._errors import (
     ConfigError,
     ConflictError,
@@ -42,6 +45,9 @@ from aiosessions.transports.headers import HeaderTransport
 from aiosessions.transports.transport import Carried, HTTPSOnly, Transport
 from aiosessions.values.codecs import Codec, JSONCodec, MessagePackCodec, PydanticCodec
 from aiosessions.values.merge import Merge
+
+if TYPE_CHECKING:
+    from aiosessions.storers.sqlite import SQLiteStorer
 
 __all__ = [
     "AESGCMSealer",
@@ -89,6 +95,7 @@ __all__ = [
     "Response",
     "ResponseStartedError",
     "ResponseView",
+    "SQLiteStorer",
     "Sealer",
     "Session",
     "SessionError",
@@ -106,3 +113,13 @@ __all__ = [
     "session_ended",
     "storer_from_url",
 ]
+
+_WHEN_ASKED_FOR = {"SQLiteStorer": "aiosessions.storers.sqlite"}
+"""What needs a module that not everybody has or uses: Python may be built without sqlite3."""
+
+
+def __getattr__(name: str) -> object:
+    module = _WHEN_ASKED_FOR.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(module), name)
