@@ -5,20 +5,22 @@ WAL: who reads waits for nobody. `synchronous = FULL`: what a commit confirmed s
 What was written once is read for ever: tests/storers/test_samples.py has one.
 """
 
-# ruff: noqa: PTH  (a path is a str, as sqlite3 and the system calls take it)
+# ruff: noqa: PTH116  (a path is a str, as sqlite3 and the system calls take it)
 
 import errno
 import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["Connection", "connect"]
+__all__ = ["File"]
 
+Work = Callable[[sqlite3.Connection], Any]  # Any: what it answers
 _APPLICATION = 0x61696F73  # "aios": whose file it is, for `file` too
 _FORMAT = 1
 _SCHEMA = (
@@ -47,16 +49,25 @@ _PRAGMAS = (
 _PROBE = b"\xff"  # no key's bytes
 
 
-class Connection(sqlite3.Connection):
-    """One that knows which file it has open.
+class File:
+    """One file, for as long as somebody has it open.
 
-    Attributes:
-        path: where it lay.
-        identity: of the file: device and number.
+    Args:
+        path: absolute.
     """
 
-    path: str
-    identity: tuple[int, int]
+    def __init__(self, path: str) -> None:
+        self.path: str = path
+        self._identity: tuple[int, int] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was fit once: what is wrong from then on is a failure, and no mistake."""
+        return self._identity is not None
+
+    def forget(self) -> None:
+        """Nobody has it open: another may take its place."""
+        self._identity = None
 
     def check(self) -> None:
         """Refuse to go on with a file that somebody moved or deleted: what is confirmed there is lost.
@@ -64,37 +75,57 @@ class Connection(sqlite3.Connection):
         Raises:
             OSError: it is not there, or another is.
         """
-        if _identity(self.path) != self.identity:
+        found = os.stat(self.path)
+        if self._identity not in (None, (found.st_dev, found.st_ino)):
             raise OSError(errno.ESTALE, "another file was put in its place while it was open: restart what uses it")
 
+    def connect(self, *, probe: bool) -> sqlite3.Connection:
+        """A connection in autocommit, which gives text as bytes and never waits for a lock.
 
-def connect(path: str, *, probe: bool) -> Connection:
-    """A connection in autocommit, which gives text as bytes and never waits for a lock.
+        Makes what is missing: the file, for its owner alone, and the table.
 
-    Makes what is missing: the file, for its owner alone, and the table.
+        Args:
+            probe: whether to write, read and delete something (S13).
 
-    Args:
-        path: the file, absolute.
-        probe: whether to write, read and delete something (S13).
+        Raises:
+            ConfigError: there can be no such file, or it is something else.
+            sqlite3.Error: it is busy, damaged, or fails.
+            OSError: the system fails.
+        """
+        if self.is_known:
+            self.check()
+        _make(self.path)
+        with _explained(self.path):
+            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                connection.text_factory = bytes
+                _prepare(connection, self.path)
+                if probe:
+                    _probe(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
+        found = os.stat(self.path)
+        self._identity = found.st_dev, found.st_ino
+        return connection
 
-    Raises:
-        ConfigError: there can be no such file, or it is something else.
-        sqlite3.Error: it is busy, damaged, or fails.
-        OSError: the system fails.
-    """
-    _make(path)
-    with _explained(path):
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
+    def each(self, connection: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:  # Any: whatever they answer
+        """Those that read."""
+        self.check()
+        return [work(connection) for work in works]
+
+    def transaction(self, connection: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:  # Any: as above
+        """Those that write: all confirmed by one commit, or none."""
+        self.check()
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.path, connection.identity = path, _identity(path)
-            connection.text_factory = bytes
-            _prepare(connection)
-            if probe:
-                _probe(connection)
+            answers = [work(connection) for work in works]
+            connection.execute("COMMIT")
         except BaseException:
-            connection.close()
+            if connection.in_transaction:  # SQLite ends it itself where the disk is full
+                connection.execute("ROLLBACK")
             raise
-    return connection
+        return answers
 
 
 def _make(path: str) -> None:
@@ -146,53 +177,48 @@ def _explained(path: str) -> Generator[None]:
                 raise
 
 
-def _prepare(connection: Connection) -> None:
-    is_made = _is_made(connection)
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    is_made = _is_made(connection, path)
     mode = _number_or_text(connection, "PRAGMA journal_mode = WAL")
     if mode != b"wal":
-        raise ConfigError(f"{connection.path}: SQLite cannot keep its log (WAL) there: give a path on a local disk")
+        raise ConfigError(f"{path}: SQLite cannot keep its log (WAL) there: give a path on a local disk")
     for pragma in _PRAGMAS:
         connection.execute(pragma)
     if is_made:
         return
 
     connection.execute("BEGIN IMMEDIATE")
-    if not _is_made(connection):  # nobody was faster
+    if not _is_made(connection, path):  # nobody was faster
         for statement in _SCHEMA:
             connection.execute(statement)
     connection.execute("COMMIT")
 
 
-def _is_made(connection: Connection) -> bool:
+def _is_made(connection: sqlite3.Connection, path: str) -> bool:
     """Whether it is ours already; it may also be empty."""
     application = _number_or_text(connection, "PRAGMA application_id")
     form = _number_or_text(connection, "PRAGMA user_version")
     if (application, form) == (_APPLICATION, _FORMAT):
         return True
     if application == _APPLICATION:
-        raise ConfigError(f"{connection.path} was made by another version of aiosessions (format {form})")
+        raise ConfigError(f"{path} was made by another version of aiosessions (format {form})")
     if application or form or _number_or_text(connection, "SELECT count(*) FROM sqlite_master"):
-        raise ConfigError(f"{connection.path} is a database of something else: give sessions a file of their own")
+        raise ConfigError(f"{path} is a database of something else: give sessions a file of their own")
     return False
 
 
-def _probe(connection: Connection) -> None:
+def _probe(connection: sqlite3.Connection, path: str) -> None:
     """Nobody ever sees it: it is one transaction, which writes to the disk all the same."""
     connection.execute("BEGIN IMMEDIATE")
     insert = "INSERT INTO sessions (key, value, meta, created_at, seen_at, version) VALUES (?, '', x'', 0, 0, 0)"
     connection.execute(insert, (_PROBE,))
     found = connection.execute("SELECT count(*) FROM sessions WHERE key = ?", (_PROBE,)).fetchone()
     removed = connection.execute("DELETE FROM sessions WHERE key = ?", (_PROBE,)).rowcount
-    connection.execute("COMMIT")
     if (found, removed) != ((1,), 1):
-        raise ConfigError(f"{connection.path} does not keep what is written: has somebody changed its table?")
+        raise ConfigError(f"{path} does not keep what is written: has somebody changed its table?")
+    connection.execute("COMMIT")
 
 
-def _number_or_text(connection: Connection, statement: str) -> object:
+def _number_or_text(connection: sqlite3.Connection, statement: str) -> object:
     (answer,) = connection.execute(statement).fetchone()
     return answer
-
-
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino

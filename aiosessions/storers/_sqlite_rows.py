@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiosessions.storers._sqlite_file import Connection
 from aiosessions.storers.storer import Record
 from aiosessions.storers.text import decoded, encoded
 
@@ -50,7 +49,7 @@ _OWNED = f"SELECT id, key, {_COLUMNS} FROM sessions WHERE {_OF_OWNER} AND {_LIVE
 _TO_END = f"SELECT id, {_LIVE} FROM sessions WHERE {_OF_OWNER} AND key IS NOT :keep ORDER BY id LIMIT {PAGE}"
 
 
-def read(connection: Connection, keys: Sequence[str]) -> list[Record | None]:
+def read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Record | None]:
     """The records, expired or not, as they were at one moment."""
     if len(keys) == 1:
         return [_read(connection, keys[0])]
@@ -62,12 +61,12 @@ def read(connection: Connection, keys: Sequence[str]) -> list[Record | None]:
         connection.execute("ROLLBACK")
 
 
-def _read(connection: Connection, key: str) -> Record | None:
+def _read(connection: sqlite3.Connection, key: str) -> Record | None:
     row = connection.execute(_READ, (_kept(key),)).fetchone()
     return None if row is None else _record(row)
 
 
-def create(connection: Connection, now: float, key: str, record: Record) -> bool:
+def create(connection: sqlite3.Connection, now: float, key: str, record: Record) -> bool:
     row = _row(key, record)
     if connection.execute(_CREATE, row).rowcount:
         return True
@@ -77,36 +76,36 @@ def create(connection: Connection, now: float, key: str, record: Record) -> bool
     return _has_version(connection, now, key, record.version)
 
 
-def replace(connection: Connection, now: float, key: str, record: Record, expected: int) -> bool:
+def replace(connection: sqlite3.Connection, now: float, key: str, record: Record, expected: int) -> bool:
     row = {**_row(key, record), "now": now, "expected": expected}
     return bool(connection.execute(_REPLACE, row).rowcount) or (
         not forget(connection, now, key) and _has_version(connection, now, key, record.version)
     )
 
 
-def touch(connection: Connection, now: float, key: str, seen_at: float, expires_at: float | None) -> bool:
+def touch(connection: sqlite3.Connection, now: float, key: str, seen_at: float, expires_at: float | None) -> bool:
     row = {"key": _kept(key), "now": now, "seen_at": seen_at, "expires_at": expires_at}
     return _done_or_forgotten(connection, now, key, connection.execute(_TOUCH, row))
 
 
-def delete(connection: Connection, now: float, key: str, version: int | None) -> bool:
+def delete(connection: sqlite3.Connection, now: float, key: str, version: int | None) -> bool:
     row = {"key": _kept(key), "now": now, "version": version}
     return _done_or_forgotten(connection, now, key, connection.execute(_DELETE, row))
 
 
-def forget(connection: Connection, now: float, key: str) -> bool:
+def forget(connection: sqlite3.Connection, now: float, key: str) -> bool:
     """Remove it if it has expired: once seen so it is gone, and a clock that jumps back revives nothing (X5)."""
     return bool(connection.execute(_FORGET, {"key": _kept(key), "now": now}).rowcount)
 
 
-def _done_or_forgotten(connection: Connection, now: float, key: str, done: sqlite3.Cursor) -> bool:
+def _done_or_forgotten(connection: sqlite3.Connection, now: float, key: str, done: sqlite3.Cursor) -> bool:
     if done.rowcount:
         return True
     forget(connection, now, key)
     return False
 
 
-def _has_version(connection: Connection, now: float, key: str, version: int) -> bool:
+def _has_version(connection: sqlite3.Connection, now: float, key: str, version: int) -> bool:
     """Whether a write that is refused has been made before: it was sent twice (S6)."""
     row = connection.execute(_VERSION, {"key": _kept(key), "now": now}).fetchone()
     return row is not None and row[0] == version
@@ -115,25 +114,25 @@ def _has_version(connection: Connection, now: float, key: str, version: int) -> 
 # By pages: the row to begin after; how many, what they hold, and the row to go on after; None: that was all
 
 
-def clean(connection: Connection, latest: float) -> int:
+def clean(connection: sqlite3.Connection, latest: float) -> int:
     """How many of one page went that had expired by *latest*."""
     return connection.execute(_CLEAN, {"latest": latest}).rowcount
 
 
-def keys(connection: Connection, now: float, last: int) -> tuple[list[str], int | None]:
+def keys(connection: sqlite3.Connection, now: float, last: int) -> tuple[list[str], int | None]:
     rows = connection.execute(_KEYS, {"now": now, "last": last}).fetchall()
     return [_text(key) for _, key in rows], _next(rows)
 
 
 def owned(
-    connection: Connection, now: float, owner: str, prefix: str, last: int
+    connection: sqlite3.Connection, now: float, owner: str, prefix: str, last: int
 ) -> tuple[list[tuple[str, Record]], int | None]:
     rows = connection.execute(_OWNED, _whose(now, owner, prefix, last)).fetchall()
     return [(_text(key), _record(columns)) for _, key, *columns in rows], _next(rows)
 
 
 def end_owned(
-    connection: Connection, now: float, owner: str, prefix: str, keep: str | None, last: int
+    connection: sqlite3.Connection, now: float, owner: str, prefix: str, keep: str | None, last: int
 ) -> tuple[int, int | None]:
     kept = None if keep is None else _kept(keep)
     rows = connection.execute(_TO_END, {**_whose(now, owner, prefix, last), "keep": kept}).fetchall()

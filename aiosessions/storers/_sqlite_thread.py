@@ -17,7 +17,6 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from aiosessions.storers._sqlite_file import Connection
 from aiosessions.storers.batches import fresh
 
 if sys.platform != "win32":
@@ -26,7 +25,7 @@ if sys.platform != "win32":
 __all__ = ["Ending", "Worker"]
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
+Work = Callable[[sqlite3.Connection], T]
 
 _MOST = 128  # pieces of work in one go
 _LONGEST_PAUSE = 0.01  # seconds, between two attempts while another process holds the file's lock
@@ -46,8 +45,8 @@ class Worker:
     def __init__(
         self,
         name: str,
-        connect: Callable[[], Connection],
-        carry_out: Callable[[Connection, Sequence[Work[Any]]], Sequence[Any]],  # Any: whatever a work answers
+        connect: Callable[[], sqlite3.Connection],
+        carry_out: Callable[[sqlite3.Connection, Sequence[Work[Any]]], Sequence[Any]],  # Any: whatever a work answers
     ) -> None:
         self._name = name
         self._connect = connect
@@ -123,22 +122,21 @@ class _Hand:
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
-        carry_out: Callable[[Connection, Sequence[Work[Any]]], Sequence[Any]],  # Any: as in Worker
+        connect: Callable[[], sqlite3.Connection],
+        carry_out: Callable[[sqlite3.Connection, Sequence[Work[Any]]], Sequence[Any]],  # Any: as in Worker
     ) -> None:
         self._connect = connect
         self._carry_out = carry_out
-        self._connection: Connection | None = None
+        self._connection: sqlite3.Connection | None = None
         self.jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self.gate = threading.Lock()  # held while it is at work
         self.ending: Ending | None = None
+        self._is_over = False
 
     def serve(self) -> None:
         """The thread."""
-        is_last = False
-        while not is_last:
-            jobs, is_last = self._next()
-            self._finish(jobs)
+        while not self._is_over:
+            self._finish(self._next())  # kept in no variable: it would keep whoever dropped the storer
         with self.gate:
             self.close()
         if self.ending is not None:
@@ -151,19 +149,17 @@ class _Hand:
             with suppress(sqlite3.Error):
                 connection.close()
 
-    def _next(self) -> "tuple[list[_Job[Any]], bool]":
-        """Wait for something to do; all that waits, and whether it is the last."""
+    def _next(self) -> "list[_Job[Any]]":
+        """Wait for something to do; all that waits then."""
         jobs: list[_Job[Any]] = []
         job = self.jobs.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == _MOST:
-                return jobs, False
-            try:
+        with suppress(Empty):
+            while job is not None and len(jobs) < _MOST - 1:
+                jobs.append(job)
                 job = self.jobs.get_nowait()
-            except Empty:
-                return jobs, False
-        return jobs, True
+            self._is_over = job is None
+            jobs += [job] if job is not None else []
+        return jobs
 
     def _finish(self, jobs: "list[_Job[Any]]") -> None:
         pause = 0.000_2
@@ -187,7 +183,6 @@ class _Hand:
         with self.gate:
             if self._connection is None:
                 self._connection = self._connect()
-            self._connection.check()
             return self._carry_out(self._connection, works)
 
 

@@ -1,6 +1,6 @@
 """Sessions in an SQLite file: the embedded default for one machine, on every platform."""
 
-# ruff: noqa: PTH  (a path is a str, as sqlite3 takes it)
+# ruff: noqa: PTH100, PTH119  (a path is a str, as sqlite3 takes it)
 
 import os
 import sqlite3
@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiosessions._errors import ConfigError, StorerError
 from aiosessions.storers import _sqlite_rows as rows
-from aiosessions.storers._sqlite_file import Connection, connect
+from aiosessions.storers._sqlite_file import File
 from aiosessions.storers._sqlite_thread import Worker
 from aiosessions.storers.batches import Batches
 from aiosessions.storers.bounded import seconds_of
@@ -26,7 +26,7 @@ _GRACE = 60.0  # `clean` leaves what expired less than so many seconds ago (S10)
 _ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)  # TimeoutError is an OSError
 _OF_ONE = (sqlite3.DataError, OverflowError)  # what SQLite says of one value that it cannot keep
 _T = TypeVar("_T")
-_Write = Callable[[Connection, float], bool]
+_Write = Callable[[sqlite3.Connection, float], bool]
 
 
 class SQLiteStorer:
@@ -67,18 +67,17 @@ class SQLiteStorer:
         if name.startswith("file:"):
             raise ConfigError(f"path={path!r}: give a path, not one of SQLite's URIs")
 
-        self._path = os.path.abspath(name)
+        self._file = File(os.path.abspath(name))
         self._timeout = seconds_of(timeout)
         self._clock = clock
         self._count = 0
-        self._was_open = False
-        self._reader = Worker("aiosessions reader", partial(connect, self._path, probe=False), _each)
-        self._writer = Worker("aiosessions writer", partial(connect, self._path, probe=True), _transaction)
+        self._reader = Worker("aiosessions reader", partial(self._file.connect, probe=False), self._file.each)
+        self._writer = Worker("aiosessions writer", partial(self._file.connect, probe=True), self._file.transaction)
         self._reads = Batches(self._read_together, most=_MOST)
         self._writes = Batches(self._write_together, most=_MOST)
 
     def __repr__(self) -> str:
-        return f"<SQLiteStorer of {self._path}>"
+        return f"<SQLiteStorer of {self._file.path}>"
 
     async def open(self) -> None:
         """Make the file and its table, and prove that it can be written (also done before the first use).
@@ -100,7 +99,9 @@ class SQLiteStorer:
         """Undo one `open`; the last one ends the threads and closes the file."""
         self._count = max(0, self._count - 1)
         if not self._count:
-            for ending in [self._writer.stop(), self._reader.stop()]:
+            endings = [self._writer.stop(), self._reader.stop()]
+            self._file.forget()
+            for ending in endings:
                 await ending.wait(self._timeout)
 
     async def read(self, key: str) -> Record | None:
@@ -163,53 +164,34 @@ class SQLiteStorer:
         return await self._hop(self._reader, partial(rows.read, keys=keys))
 
     async def _write_together(self, calls: Sequence[_Write]) -> Sequence[bool | Exception]:
-        def write(connection: Connection) -> list[bool | Exception]:
+        def write(connection: sqlite3.Connection) -> list[bool | Exception]:
             now = self._clock()
             return [self._write(call, connection, now) for call in calls]
 
         return await self._hop(self._writer, write)
 
-    def _write(self, call: _Write, connection: Connection, now: float) -> bool | Exception:
+    def _write(self, call: _Write, connection: sqlite3.Connection, now: float) -> bool | Exception:
         try:
             return call(connection, now)
         except _OF_ONE as error:  # the transaction goes on
             return self._failure(error, error)
 
-    async def _hop(self, worker: Worker, work: Callable[[Connection], _T]) -> _T:
+    async def _hop(self, worker: Worker, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
-            answer = await worker.do(work, timeout=self._timeout)
+            return await worker.do(work, timeout=self._timeout)
         except _ERRORS as error:
             raise self._failure(error) from error
         except ConfigError as error:
-            if not self._was_open:
+            if not self._file.is_known:
                 raise
-            raise self._failure(error) from error  # it was fit once: what changed is a failure, and no mistake
-        self._was_open = True
-        return answer
+            raise self._failure(error) from error
 
     def _failure(self, error: Exception, cause: Exception | None = None) -> StorerError:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        failure = StorerError(f"SQLite in {self._path}: {said}")
+        failure = StorerError(f"SQLite in {self._file.path}: {said}")
         failure.__cause__ = cause
         return failure
 
 
-def _each(connection: Connection, works: Sequence[Callable[[Connection], Any]]) -> list[Any]:  # Any: their answers
-    return [work(connection) for work in works]
-
-
-def _transaction(connection: Connection, works: Sequence[Callable[[Connection], Any]]) -> list[Any]:  # Any: as above
-    """All of them, confirmed by one commit, or none."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        answers = _each(connection, works)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite ends it itself where the disk is full
-            connection.execute("ROLLBACK")
-        raise
-    return answers
-
-
-def _nothing(_: Connection) -> None:
+def _nothing(_: sqlite3.Connection) -> None:
     """What `open` asks for: to connect is enough."""
