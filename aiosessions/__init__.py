@@ -117,9 +117,10 @@ __all__ = [
 _WHEN_ASKED_FOR = {"SQLiteStorer": "aiosessions.storers.sqlite"}
 """What needs a module that not everybody has or uses: Python may be built without sqlite3."""
 
+if not TYPE_CHECKING:  # to a checker every name would be there
 
-def __getattr__(name: str) -> object:
-    module = _WHEN_ASKED_FOR.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(module), name)
+    def __getattr__(name: str) -> object:
+        module = _WHEN_ASKED_FOR.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(module), name)
