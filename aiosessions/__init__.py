@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from aiosessions.storers.memcached import MemcachedStorer as MemcachedStorer
     from aiosessions.storers.postgres import PostgresStorer as PostgresStorer
     from aiosessions.storers.redis import RedisStorer as RedisStorer
+    from aiosessions.storers.sqlite import SQLiteStorer as SQLiteStorer
 
 __all__ = [
     "AESGCMSealer",
@@ -116,22 +117,28 @@ __all__ = [
 ]
 
 __version__: str
-_WITH_A_DRIVER = {"MemcachedStorer": "memcached", "PostgresStorer": "postgres", "RedisStorer": "redis"}
+_WHEN_ASKED_FOR = {
+    "MemcachedStorer": "aiosessions.storers.memcached",
+    "PostgresStorer": "aiosessions.storers.postgres",
+    "RedisStorer": "aiosessions.storers.redis",
+    "SQLiteStorer": "aiosessions.storers.sqlite",
+}
+"""What needs a module that not everybody has: drivers, and Python may be built without sqlite3."""
 
+if not TYPE_CHECKING:  # to a checker every name would be there
 
-def __getattr__(name: str) -> object:
-    """What is imported when it is asked for: the storers that need a driver, and the version."""
-    if name in _WITH_A_DRIVER:
-        return getattr(import_module(f"aiosessions.storers.{_WITH_A_DRIVER[name]}"), name)
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 -- slow, and rarely asked for
+    def __getattr__(name: str) -> object:
+        if name in _WHEN_ASKED_FOR:
+            return getattr(import_module(_WHEN_ASKED_FOR[name]), name)
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 -- slow, and rarely asked for
 
-        return version("aiosessions")
-    raise AttributeError(f"module 'aiosessions' has no attribute {name!r}")
+            return version("aiosessions")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WITH_A_DRIVER, "__version__"])
+    return sorted([*globals(), *_WHEN_ASKED_FOR, "__version__"])
 
 
 for _name in (*__all__, "Request", "Response"):  # so that errors and help say what users import

@@ -78,6 +78,29 @@ def test_the_package_works_where_no_extra_is_installed() -> None:
     assert answer.stderr == ""
 
 
+def test_a_python_without_sqlite_has_all_the_rest() -> None:
+    """As some that were built from source are."""
+    program = """
+import sys
+sys.modules["sqlite3"] = None
+import aiosessions
+aiosessions.DiskStorer("unused")
+print("so far")
+aiosessions.SQLiteStorer
+"""
+    answer = fresh(program)
+    assert answer.stdout == "so far\n"
+    last_line = answer.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("ModuleNotFoundError: ")
+    assert "sqlite3" in last_line
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    name = "SQLStorer"
+    with pytest.raises(AttributeError, match="module 'aiosessions' has no attribute 'SQLStorer'"):
+        getattr(aiosessions, name)
+
+
 def test_every_public_name_is_there() -> None:
     assert len(set(aiosessions.__all__)) == len(aiosessions.__all__)
     assert [name for name in aiosessions.__all__ if not hasattr(aiosessions, name)] == []

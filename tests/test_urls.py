@@ -50,11 +50,26 @@ def test_a_disk_url_names_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("sqlite:sessions.db", "{here}/sessions.db"),
+        ("sqlite:./a%20b.db?timeout=2.5", "{here}/a b.db"),
+        ("sqlite:/var/lib/sessions.db", "/var/lib/sessions.db"),
+        ("sqlite:///var/lib/sessions.db", "/var/lib/sessions.db"),
+        ("sqlite:////var/lib/sessions.db", "/var/lib/sessions.db"),
+    ],
+)
+def test_an_sqlite_url_names_a_file(url: str, named: str) -> None:
+    """S16: nothing is made before `open`; a path from the root also with the slashes that SQLAlchemy wants."""
+    assert repr(storer_from_url(url)) == f"<SQLiteStorer of {named.format(here=Path.cwd())}>"
+
+
+@pytest.mark.parametrize(
     ("url", "said"),
     [
         ("", "no scheme"),
         ("/var/lib/sessions", "no scheme"),
-        (f"nats://ann:{PASSWORD}@db", "no storer for nats: .* disk, memcached, memory, postgres"),
+        (f"nats://ann:{PASSWORD}@db", "no storer for nats: .* disk, memcached, memory, postgres.*, sqlite"),
         (f"redis://ann:{PASSWORD}@db?colour=red", "unknown option colour; there are .*prefix"),
         (f"redis://ann:{PASSWORD}@db?timeout=soon", "option timeout cannot be 'soon'"),
         (f"redis://ann:{PASSWORD}@db?timeout=0", "timeout cannot be '0': give seconds"),
@@ -96,6 +111,13 @@ def test_a_disk_url_names_a_folder(tmp_path: Path) -> None:
         ("memory:?prefix=a", "unknown option prefix; there are max_sessions"),
         ("disk:", "no folder"),
         ("disk://server/share", "no host"),
+        ("sqlite:", "no file"),
+        ("sqlite://", "no file"),
+        ("sqlite://sessions.db", "no host"),
+        ("sqlite::memory:", "MemoryStorer"),
+        ("sqlite:///:memory:", "MemoryStorer"),
+        ("sqlite:a.db?timeout=soon", "option timeout cannot be 'soon'"),
+        ("sqlite:a.db?mode=ro", "unknown option mode; there are timeout"),
     ],
 )
 def test_what_cannot_be_is_refused_without_the_password(url: str, said: str) -> None:

@@ -61,7 +61,7 @@ class Devices:
             return self._storer
 
         raise UnsupportedError(
-            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, RedisStorer and "
+            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, SQLiteStorer, RedisStorer and "
             "PostgresStorer have one"
         )
 
