@@ -5,7 +5,6 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
@@ -190,14 +189,11 @@ class CookieTransport:
         check_token(token, name)
         wire = _wire(self._prefix, name)
         lifetime = "" if max_age is None else f"; Max-Age={min(max(int(max_age), 1), _MAX_AGE)}"
-        cookies = self._split(name, wire, token)
-        lines = [f"{each}={value}{lifetime}{self._attributes}" for each, value in cookies.items()]
-        self._send(response, wire, lines + self._expired(wire, carried, kept=cookies))
+        self._send(response, wire, self._split(name, wire, token), lifetime, carried)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
         """See `Transport.clear`."""
-        wire = _wire(self._prefix, name)
-        self._send(response, wire, self._expired(wire, carried, kept=()))
+        self._send(response, _wire(self._prefix, name), {}, "", carried)
 
     def vary(self, response: ResponseView, name: str) -> None:  # noqa: ARG002 -- a header needs it
         """See `Transport.vary`."""
@@ -221,19 +217,22 @@ class CookieTransport:
             raise SessionTooLargeError(name, size=size, limit=limit)
         return cookies
 
-    def _expired(self, wire: "_Wire", carried: Carried, *, kept: Collection[str]) -> list[str]:
-        """The lines that remove every other cookie this session can have.
+    def _send(
+        self, response: ResponseView, wire: "_Wire", cookies: dict[str, str], lifetime: str, carried: Carried
+    ) -> None:
+        """Set these cookies, and remove every other that this session can have.
 
         Not only those that came: a browser hears the answers to two requests in any order, so what it will hold when
         it hears this one is not known.
         """
-        chunks = (f"{wire.dot}{index}" for index in range(self._most_chunks))
-        every = dict.fromkeys((wire.name, *chunks, *carried.chunks))
-        return [f"{each}=; Max-Age=0{self._attributes}" for each in every if each not in kept]
-
-    def _send(self, response: ResponseView, wire: "_Wire", lines: list[str]) -> None:
         others = response.header("Set-Cookie")
-        response.replace("Set-Cookie", [each for each in others if not wire.own.match(each)] + lines)
+        if others:
+            response.replace("Set-Cookie", [each for each in others if not wire.own.match(each)])
+        for each, value in cookies.items():
+            response.add("Set-Cookie", f"{each}={value}{lifetime}{self._attributes}")
+        for each in dict.fromkeys((wire.name, *wire.chunks[: self._most_chunks], *carried.chunks)):
+            if each not in cookies:
+                response.add("Set-Cookie", f"{each}=; Max-Age=0{self._attributes}")
         forbid_caching(response)
 
 
@@ -271,6 +270,7 @@ class _Wire(NamedTuple):
     name: str
     equals: str
     dot: str
+    chunks: tuple[str, ...]
     where: str
     chunk: re.Pattern[str]
     own: re.Pattern[str]
@@ -286,6 +286,7 @@ def _wire(prefix: str, session: str) -> _Wire:
         name=name,
         equals=f"{name}=",
         dot=f"{name}.",
+        chunks=tuple(f"{name}.{index}" for index in range(10)),
         where=where,
         chunk=re.compile(rf"({literal}\.[0-9])=(.*)", re.ASCII | re.DOTALL),
         own=re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII),
