@@ -7,7 +7,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._lifetime import MAX_AGE_LIMIT
@@ -129,9 +129,10 @@ class CookieTransport:
     __slots__ = ("_attributes", "_most_chunks", "_options", "_prefix")
 
     def __init__(self, options: CookieOptions | None = None) -> None:
-        if options is None:
-            options = _default_options()
-        self._options = options
+        if options is None and os.environ.get("AIOSESSIONS_DEBUG") == "1":
+            _warn_debug()
+            options = CookieOptions.debug()
+        self._options = options = options or CookieOptions()
         self._prefix = options.name_prefix
         self._attributes = options.attributes
         # Every chunk but the last is a full cookie.
@@ -173,7 +174,7 @@ class CookieTransport:
                 stripped = pair.strip(" \t")
                 if stripped.startswith(wire.equals):
                     values.append(stripped[len(wire.equals) :])
-                elif stripped.startswith(wire.dot) and (chunk := wire.chunk.match(stripped)) is not None:
+                elif (chunk := wire.chunk.match(stripped)) is not None:
                     chunks.append((chunk[1], chunk[2]))
         if not values and not chunks:
             return wire.absent
@@ -208,10 +209,10 @@ class CookieTransport:
         if limit <= _COOKIE_LIMIT:
             raise SessionTooLargeError(name, size=size, limit=limit)
 
-        room = _COOKIE_LIMIT - len(f"{wire.dot}0{'':{_SET_ID_LENGTH}}~0~")
+        room = _COOKIE_LIMIT - len(f"{wire.chunks[0]}{'':{_SET_ID_LENGTH}}~0~")
         parts = [token[start : start + room] for start in range(0, len(token), room)]
         head = f"{secrets.token_urlsafe(6)}~{len(parts)}~"
-        cookies = {f"{wire.dot}{index}": head + part for index, part in enumerate(parts)}
+        cookies = {f"{wire.name}.{index}": head + part for index, part in enumerate(parts)}
         size = len("; ".join(f"{each}={value}" for each, value in cookies.items()))
         if size > limit:
             raise SessionTooLargeError(name, size=size, limit=limit)
@@ -250,13 +251,6 @@ def warn_plain_http() -> None:
     )
 
 
-def _default_options() -> CookieOptions:
-    if os.environ.get("AIOSESSIONS_DEBUG") != "1":
-        return CookieOptions()
-    _warn_debug()
-    return CookieOptions.debug()
-
-
 @cache
 def _warn_debug() -> None:
     _logger.warning(
@@ -264,34 +258,22 @@ def _warn_debug() -> None:
     )
 
 
-class _Wire(NamedTuple):
+class _Wire:
     """What one session is called in cookie headers, worked out once."""
 
-    name: str
-    equals: str
-    dot: str
-    chunks: tuple[str, ...]
-    where: str
-    chunk: re.Pattern[str]
-    own: re.Pattern[str]
-    absent: Carried
+    def __init__(self, prefix: str, session: str) -> None:
+        name = prefix + session
+        literal = re.escape(name)
+        self.name = name
+        self.equals = f"{name}="
+        self.chunks = tuple(f"{name}.{index}" for index in range(10))
+        self.chunk = re.compile(rf"({literal}\.[0-9])=(.*)", re.ASCII | re.DOTALL)
+        self.own = re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII)
+        self.where = f"cookie {name}"
+        self.absent = Carried(self.where)
 
 
-@lru_cache(maxsize=256)
-def _wire(prefix: str, session: str) -> _Wire:
-    name = prefix + session
-    where = f"cookie {name}"
-    literal = re.escape(name)
-    return _Wire(
-        name=name,
-        equals=f"{name}=",
-        dot=f"{name}.",
-        chunks=tuple(f"{name}.{index}" for index in range(10)),
-        where=where,
-        chunk=re.compile(rf"({literal}\.[0-9])=(.*)", re.ASCII | re.DOTALL),
-        own=re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII),
-        absent=Carried(where),
-    )
+_wire = lru_cache(maxsize=256)(_Wire)
 
 
 def _is_usable(token: str) -> bool:

@@ -102,8 +102,6 @@ def forbid_caching(response: ResponseView) -> None:
     if not lines:
         response.add("Cache-Control", "no-store")
         return
-    if lines == ["no-store"]:
-        return
 
     dropped = _CACHEABLE | {"no-store"}
     directives = (match[0].strip(" \t") for line in lines for match in _DIRECTIVE.finditer(line))

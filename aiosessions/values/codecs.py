@@ -245,10 +245,15 @@ class _MsgspecCodec(CheckedCodec[T]):
 
     Args:
         value_type: T.
-        form: msgspec's module for the format. (Any: a module has no type.)
+
+    Raises:
+        ConfigError: msgspec cannot work with this type; the message names the field.
     """
 
-    def __init__(self, value_type: type[T], form: Any) -> None:
+    _form: Any  # Any: msgspec's module for the format
+
+    def __init__(self, value_type: type[T]) -> None:
+        form = self._form
         super().__init__(
             value_type,
             encode=form.Encoder().encode,
@@ -269,8 +274,7 @@ class JSONCodec(_MsgspecCodec[T]):
         ConfigError: msgspec cannot work with this type; the message names the field.
     """
 
-    def __init__(self, value_type: type[T]) -> None:
-        super().__init__(value_type, msgspec.json)
+    _form = msgspec.json
 
 
 class MessagePackCodec(_MsgspecCodec[T]):
@@ -280,8 +284,7 @@ class MessagePackCodec(_MsgspecCodec[T]):
         ConfigError: msgspec cannot work with this type; the message names the field.
     """
 
-    def __init__(self, value_type: type[T]) -> None:
-        super().__init__(value_type, msgspec.msgpack)
+    _form = msgspec.msgpack
 
 
 class PydanticCodec(CheckedCodec[T]):
