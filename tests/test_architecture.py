@@ -17,9 +17,9 @@ NAMES = {name.removesuffix(".__init__"): path for path, name in FILES.items()}
 
 FOLDERS = {
     "values": {"_errors"},
-    "transports": {"_errors", "_lifetime", "_request"},
-    "sealers": {"_base64url", "_errors"},
-    "storers": {"_errors"},
+    "transports": {"_discreet", "_errors", "_lifetime", "_request"},
+    "sealers": {"_base64url", "_discreet", "_errors"},
+    "storers": {"_discreet", "_errors"},
 }
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
 ADAPTERS = {"aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}

@@ -2,12 +2,12 @@
 
 from typing import Protocol, runtime_checkable
 
-import msgspec
+from aiosessions._discreet import Discreet
 
 __all__ = ["Claims", "Expiring", "Resealing", "Sealer"]
 
 
-class Claims(msgspec.Struct, frozen=True, gc=False):
+class Claims(Discreet, frozen=True):
     """What a token says. Times are unix seconds, UTC. Its `repr` shows neither the body nor the meta.
 
     Args:
@@ -20,6 +20,8 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
         meta: the library's own compartment; opaque to a sealer.
     """
 
+    shown = ("is_reference", "session_id", "issued_at", "expires_at", "user_id")
+
     body: bytes
     is_reference: bool
     session_id: str
@@ -27,12 +29,6 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     expires_at: float | None
     user_id: str | None
     meta: bytes
-
-    def __repr__(self) -> str:
-        return f"Claims({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:  # a Struct's own shows every field
-        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("body", "meta")]
 
 
 class Sealer(Protocol):

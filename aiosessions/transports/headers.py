@@ -2,7 +2,6 @@
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._request import RequestView, ResponseView
@@ -80,14 +79,7 @@ class HeaderTransport:
         usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
         return Carried(wire.where, token if usable else None, present=True)
 
-    def write(
-        self,
-        response: ResponseView,
-        name: str,
-        token: str,
-        carried: Carried,  # noqa: ARG002 -- a cookie needs it
-        max_age: int | None,  # noqa: ARG002 -- a cookie needs it
-    ) -> None:
+    def write(self, response: ResponseView, name: str, token: str, carried: Carried, max_age: int | None) -> None:  # noqa: ARG002 -- a cookie needs them
         """See `Transport.write`. A token may have 16 384 bytes here; *max_age* means nothing to a header."""
         check_token(token, name)
         if len(token) > _HEADER_LIMIT:
@@ -111,18 +103,14 @@ class HeaderTransport:
         forbid_caching(response)
 
 
-class _Wire(NamedTuple):
+class _Wire:
     """What one session's header is called, worked out once."""
 
-    header: str
-    key: str
-    where: str
-    absent: Carried
+    def __init__(self, prefix: str, session: str) -> None:
+        self.header = prefix + session.title()
+        self.key = self.header.lower()
+        self.where = f"header {self.key}"
+        self.absent = Carried(self.where)
 
 
-@lru_cache(maxsize=256)
-def _wire(prefix: str, session: str) -> _Wire:
-    header = prefix + session.title()
-    key = header.lower()
-    where = f"header {key}"
-    return _Wire(header, key, where, Carried(where))
+_wire = lru_cache(maxsize=256)(_Wire)
