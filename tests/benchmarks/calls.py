@@ -30,7 +30,7 @@ __all__ = ["disk", "growth", "postgresql", "sqlite"]
 
 _IN_FLIGHT = (1, 10, 50, 200)
 _MOST = _IN_FLIGHT[-1]
-_VISITS = 2000
+_VISITS = 1000
 
 
 class _Calls:

@@ -43,8 +43,8 @@ class Effort:
         return round(visits * self.share)
 
 
-FULL = Effort(rounds=9, share=1, sessions=(1_000, 100_000, 1_000_000))
-QUICK = Effort(rounds=4, share=0.25, sessions=(1_000, 100_000))
+FULL = Effort(rounds=7, share=1, sessions=(1_000, 100_000, 1_000_000))
+QUICK = Effort(rounds=3, share=0.25, sessions=(1_000, 100_000))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ __all__ = ["http"]
 
 _ROOT = Path(__file__).parents[2]
 _CONNECTIONS = 50
-_SECONDS = 1.0  # of one turn
+_SECONDS = 0.5  # of one turn
 _END = b"\r\n\r\nok"  # of every response here
 _DEADLINE = 30.0  # seconds that an application may take to start
 
@@ -29,7 +29,7 @@ _Address = tuple[str, int]
 
 
 async def http(effort: Effort) -> list[Table]:
-    """Applications take turns; the best second of each counts."""
+    """Applications take turns; the best turn of each counts."""
     rows: dict[str, dict[str, float]] = {name: {} for name in NAMES}
     with ExitStack() as stack:
         server = stack.enter_context(valkey())
