@@ -124,7 +124,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """The numbers of the README, beside the peers and the bare floor."""
+    """The numbers of the README, beside the peers and the bare floor: some minutes; `nox -s bench -- --quick` two.
+
+    Goals and verdicts come last. `-- --json FILE --markdown FILE --svg FILE` keeps what was measured.
+    """
     session.install(*group("bench"), ".[all]")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
