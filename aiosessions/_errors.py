@@ -29,7 +29,21 @@ class ConfigError(SessionError, ValueError):
     """An argument at construction cannot work; the message names it and the fix."""
 
 
-class NoSessionError(SessionError, LookupError):
+class _RefusalError(SessionError):
+    """A session is not what the page asks for.
+
+    Args:
+        reply: of the request that the session belongs to, which is answered 401; None: it belongs to none.
+    """
+
+    __slots__ = ("reply",)  # and so not in what is pickled, or shown as the error's attributes
+
+    def __init__(self, *args: object, reply: object = None) -> None:
+        super().__init__(*args)
+        self.reply: object = reply
+
+
+class NoSessionError(_RefusalError, LookupError):
     """`require()` found no stored session, or `update()` one that is gone."""
 
 
@@ -86,7 +100,7 @@ class ResponseStartedError(SessionError):
     """The client had to be told of a new token, and the headers have left already."""
 
 
-class ReauthenticationError(SessionError):
+class ReauthenticationError(_RefusalError):
     """`require_fresh()`: the login is older than the page allows (ASVS 5 7.5.1)."""
 
 

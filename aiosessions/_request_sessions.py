@@ -8,7 +8,15 @@ from typing import Any
 
 import anyio
 
-from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, strip
+from aiosessions._errors import (
+    STRIPPED,
+    ConfigError,
+    ConflictError,
+    NoSessionError,
+    ReauthenticationError,
+    SessionError,
+    strip,
+)
 from aiosessions._events import logger
 from aiosessions._place import Keeper, Place
 from aiosessions._reply import Reply
@@ -107,6 +115,13 @@ class RequestSessions:
         for place in self.found:
             place.transport.vary(response, place.name)
         reply.is_started = True
+
+    def refuses(self, error: BaseException | None) -> bool:
+        """Whether it says that one of these sessions is not what a page asks for: the answer is a 401.
+
+        What `store.open` and its sessions raise is the application's.
+        """
+        return isinstance(error, (NoSessionError, ReauthenticationError)) and error.reply is self.reply
 
     def must_tell(self) -> bool:
         """Whether a response has to carry something, whatever its status."""

@@ -168,7 +168,7 @@ class Overseer(Store[T], ABC):
         """See `Store.require`."""
         session = await self.get(request, name)
         if not session._state.handle:
-            raise NoSessionError(f"no stored session {session.name!r} came with the request")
+            raise NoSessionError(f"no stored session {session.name!r} came with the request", reply=session._reply)
 
         return session
 
