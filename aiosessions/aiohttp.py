@@ -12,10 +12,10 @@ from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
 from aiosessions._events import logger
+from aiosessions._lifespan import openable
 from aiosessions._request import RequestView, response_view
 from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
-from aiosessions.asgi import openable
 from aiosessions.origins import Origins
 
 __all__ = ["setup"]

@@ -4,24 +4,21 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NamedTuple, TypeAlias
 
-from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, StorerError
+from aiosessions._errors import STRIPPED, ConflictError, SessionError, StorerError
 from aiosessions._events import logger
+from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send, openable
 from aiosessions._request import ASGIRequest, RawHeaders
 from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
 from aiosessions.origins import Origins
 
-__all__ = ["Connection", "SessionMiddleware", "openable"]
+__all__ = ["Connection", "SessionMiddleware"]
 
 # Any: each framework has types of its own for these, which agree in nothing but in being ASGI
 Scope: TypeAlias = Any
 Message: TypeAlias = Any
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 OnSaveError = Callable[[Any, SessionError], Awaitable[ASGIApp | None]]
 
 _HEADERS_LEAVE = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
@@ -78,7 +75,7 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "lifespan":
-            await _Lifespan(receive, send).run(self._app, scope, self._stores)
+            await Lifespan(receive, send).run(self._app, scope, self._stores)
             return
         if kind not in ("http", "websocket"):
             await self._app(scope, receive, send)
@@ -285,61 +282,3 @@ async def _answer_of_starlette(scope: Scope, error: SessionError) -> ASGIApp | N
         raise error
 
     return ExceptionMiddleware(fail, handlers=handlers)
-
-
-class _Lifespan:
-    """Opens the stores before the application starts and closes them after it has stopped."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._stores = AsyncExitStack()
-        self._is_known = False  # the application has a lifespan of its own
-
-    async def run(self, app: ASGIApp, scope: Scope, stores: Sequence[AbstractAsyncContextManager[Any]]) -> None:
-        async with self._stores:
-            try:
-                for store in stores:
-                    await self._stores.enter_async_context(store)
-            except Exception as error:
-                logger.exception("a session store could not be opened")
-                await self._receive()
-                # servers take an exception alone for "has no lifespan", and go on; test clients wait for one after this
-                await self._tell({"type": "lifespan.startup.failed", "message": str(error)})
-                raise
-
-            try:
-                await app(scope, self._listen, self._tell)
-            except Exception:
-                if self._is_known:
-                    raise
-            if not self._is_known:
-                await self._stand_in()
-
-    async def _listen(self) -> Message:
-        self._is_known = True
-        return await self._receive()
-
-    async def _tell(self, message: Message) -> None:
-        self._is_known = True
-        if message["type"] != "lifespan.startup.complete":
-            await self._stores.aclose()  # the server may be gone once it has been told
-        await self._send(message)
-
-    async def _stand_in(self) -> None:
-        await self._receive()
-        await self._tell({"type": "lifespan.startup.complete"})
-        await self._receive()
-        await self._tell({"type": "lifespan.shutdown.complete"})
-
-
-def openable(store: Store[Any]) -> AbstractAsyncContextManager[Any]:  # Any: stores of any types
-    """The store as what an application's lifespan opens and closes.
-
-    Raises:
-        ConfigError: it is no async context manager.
-    """
-    if isinstance(store, AbstractAsyncContextManager):
-        return store
-
-    raise ConfigError(f"stores: {type(store).__name__} is no async context manager: give the store itself")

@@ -15,10 +15,11 @@ from litestar.plugins import InitPlugin
 from litestar.types import Scope
 
 from aiosessions._errors import ConflictError, SessionError
+from aiosessions._lifespan import ASGIApp, openable
 from aiosessions._request_sessions import sessions_of_request
 from aiosessions._session import Session
 from aiosessions._store import Store
-from aiosessions.asgi import ASGIApp, Connection, SessionMiddleware, openable
+from aiosessions.asgi import Connection, SessionMiddleware
 
 __all__ = ["SessionPlugin"]
 

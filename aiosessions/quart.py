@@ -8,9 +8,10 @@ from quart import Quart, Request, Response, current_app, has_request_context, re
 from quart.utils import encode_headers
 
 from aiosessions._errors import ConflictError, SessionError
+from aiosessions._lifespan import ASGIApp, Receive, Send
 from aiosessions._request_sessions import sessions_of_request
 from aiosessions._store import Store
-from aiosessions.asgi import ASGIApp, Receive, Scope, Send, SessionMiddleware
+from aiosessions.asgi import Scope, SessionMiddleware
 
 __all__ = ["init_app"]
 
