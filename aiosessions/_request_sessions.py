@@ -3,7 +3,9 @@
 Adapters know this file and `Store`, and nothing else of the core.
 """
 
+from collections.abc import Iterator
 from functools import singledispatch
+from itertools import takewhile
 from typing import Any
 
 import anyio
@@ -26,16 +28,20 @@ from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried
 
 __all__ = [
+    "CHALLENGE",
     "SCOPE_KEY",
     "RequestSessions",
     "claimed",
     "error_status",
     "incoming",
     "incoming_other",
+    "kinds",
     "sessions_of_request",
 ]
 
 SCOPE_KEY = "aiosessions"
+CHALLENGE = "Session"
+"""What `WWW-Authenticate` says: a 401 must have a challenge (RFC 9110 §11.6.1); there is no registered one for us."""
 
 
 class RequestSessions:
@@ -47,11 +53,12 @@ class RequestSessions:
         scheme: of the request.
     """
 
-    __slots__ = ("_unended", "claims", "found", "has_conflict", "reply")
+    __slots__ = ("_unended", "claims", "found", "has_conflict", "is_refused", "reply")
 
     def __init__(self, scheme: str = "https") -> None:
         self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
+        self.is_refused = False  # what `refuses` left the handler of a socket: it is closed with 1008, whoever does it
         self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
         self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
         self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
@@ -137,6 +144,11 @@ def claimed(carried: Carried) -> ConfigError:
 def error_status(error: SessionError) -> int:
     """The status of the answer when a save failed: 409 for a lost race, else 500."""
     return 409 if isinstance(error, ConflictError) else 500
+
+
+def kinds(error: Exception) -> Iterator[type]:
+    """Its class and the bases for which a handler of the application takes it: all below Exception."""
+    return takewhile(lambda kind: kind is not Exception, type(error).__mro__)
 
 
 def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework has a type of its own for scopes

@@ -14,7 +14,7 @@ from aiosessions._errors import ConflictError, SessionError
 from aiosessions._events import logger
 from aiosessions._lifespan import openable
 from aiosessions._request import RequestView, response_view
-from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
+from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
 from aiosessions.origins import Origins
 
@@ -32,7 +32,10 @@ def setup(
     and may answer it; when the save before the headers fails it has returned already. That error leaves as
     `web.HTTPConflict` (a ConflictError, also one that nobody has caught) or `web.HTTPInternalServerError`, whose
     `__cause__` it is, so that applications further out may answer. For a response that a handler prepares itself,
-    `prepare()` raises it. When a request is cancelled, what it destroyed ends all the same, and nothing is written.
+    `prepare()` raises it. A NoSessionError, NotAuthenticatedError or ReauthenticationError about a session of the
+    request that nobody has caught leaves likewise as `web.HTTPUnauthorized`, and everything is saved; a websocket gets
+    a 403 before it is accepted, and is closed with 1008 after it. When a request is cancelled, what it destroyed ends
+    all the same, and nothing is written.
 
     Args:
         app: an application that does not run yet.
@@ -56,22 +59,26 @@ def _guard(origins: Origins) -> Middleware:
     async def guard(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        if origins.refuses(_RequestView(request), None if is_socket else request.method):
+        if origins.refuses(_RequestView(request), None if _is_socket(request) else request.method):
             raise web.HTTPForbidden(text="Forbidden")
         return await handler(request)
 
     return guard
 
 
+def _is_socket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
 class _Saving:
     """A request's sessions, and how far saving them has come."""
 
-    __slots__ = ("is_saved", "sessions", "unsent")
+    __slots__ = ("is_saved", "sessions", "socket", "unsent")
 
     def __init__(self) -> None:
         self.sessions = RequestSessions()
         self.is_saved = False
+        self.socket: web.WebSocketResponse | None = None  # that was accepted, until the request is through
         self.unsent: Mapping[str, str] | None = None  # the headers that a handler prepared and saving kept back
 
 
@@ -120,6 +127,7 @@ async def _save(
     try:
         return await _answer(saving, request, handler)
     finally:  # cancelled too, maybe while something was ending
+        saving.socket = None  # it refers to the request
         await sessions.end()
 
 
@@ -133,6 +141,10 @@ async def _answer(
         if error is None:
             raise
     except Exception as raised:
+        if saving.sessions.refuses(raised):
+            socket = await _refuse(saving, request, raised)
+            if socket is not None:
+                return socket
         if saving.sessions.reply.is_started:
             raise
         error = await _saved(saving, 500)
@@ -146,6 +158,23 @@ async def _answer(
             return response
 
     raise _refusal(error) from error
+
+
+async def _refuse(saving: _Saving, request: web.Request, error: Exception) -> web.StreamResponse | None:
+    """401, or for a socket 403; one that was accepted is closed. None: too late, another answer has begun."""
+    if saving.sessions.reply.is_started:
+        if saving.socket is not None and not saving.socket.closed:
+            await saving.socket.close(code=1008)  # policy violation (RFC 6455 §7.4.1)
+            return saving.socket
+        return None
+
+    is_socket = _is_socket(request)
+    failed = await _saved(saving, 403 if is_socket else 401)
+    if failed is not None:
+        raise _refusal(failed) from failed
+    if is_socket:
+        raise web.HTTPForbidden(text="Forbidden") from error
+    raise web.HTTPUnauthorized(text="Unauthorized", headers={"WWW-Authenticate": CHALLENGE}) from error
 
 
 async def _saved(saving: _Saving, status: int) -> SessionError | None:
@@ -169,6 +198,8 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     if saving is None or saving.sessions.reply.is_started:
         return
 
+    if isinstance(response, web.WebSocketResponse):
+        saving.socket = response
     if not saving.is_saved:
         try:
             await saving.sessions.save(response.status)

@@ -3,18 +3,20 @@
 `app.add_middleware(SessionMiddleware, stores=[store])`, then `await store.get(request)`.
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 from aiosessions._errors import STRIPPED, ConflictError, SessionError, StorerError
 from aiosessions._events import logger
 from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send, openable
 from aiosessions._request import ASGIRequest, RawHeaders
-from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
+from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
 from aiosessions.origins import Origins
 
-__all__ = ["Connection", "SessionMiddleware"]
+__all__ = ["ASGIApp", "Connection", "Receive", "Send", "SessionMiddleware"]
 
 # Any: each framework has types of its own for these, which agree in nothing but in being ASGI
 Scope: TypeAlias = Any
@@ -23,7 +25,8 @@ OnSaveError = Callable[[Any, SessionError], Awaitable[ASGIApp | None]]
 
 _HEADERS_LEAVE = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _DENIAL = "websocket.http.response"
-_REASONS = {403: b"Forbidden", 409: b"Conflict", 500: b"Internal Server Error"}
+_CLOSE: Message = {"type": "websocket.close", "code": 1008}  # policy violation (RFC 6455 §7.4.1)
+_REASONS = {401: b"Unauthorized", 403: b"Forbidden", 409: b"Conflict", 500: b"Internal Server Error"}
 
 
 class SessionMiddleware:
@@ -37,6 +40,10 @@ class SessionMiddleware:
     sessions that were written; what the handler changes in sessions is not saved. Without one it is a 409 for a
     ConflictError, else a 500. For handshakes of websockets no handler is asked, and none for `Exception` or 500: such
     run further out than any middleware. Whoever wants the error in the page itself awaits `store.save(session)` there.
+
+    A NoSessionError, NotAuthenticatedError or ReauthenticationError about a session of the request that no exception
+    handler of the application takes (for it or a base class, up to SessionError) is a 401 with `WWW-Authenticate:
+    Session`, and everything is saved; a websocket gets a 403 before it is accepted, and is closed with 1008 after it.
 
     Args:
         app: the application.
@@ -120,7 +127,7 @@ async def _refuse(kind: str, receive: Receive, send: Send) -> None:
     """403, to a handshake too: servers make one of a close before the accept."""
     if kind == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": 1008})
+        await send(_CLOSE)
         return
     for message in _plain(403, "http.response"):
         await send(message)
@@ -144,6 +151,7 @@ class _Answer:
 
     __slots__ = (
         "_can_respond",
+        "_is_closed",
         "_is_failed",
         "_is_http",
         "_is_started",
@@ -168,19 +176,27 @@ class _Answer:
         self._can_respond = self._is_http or _DENIAL in (scope.get("extensions") or ())
         self._is_started = False
         self._is_failed = False
+        self._is_closed = False
 
     async def __call__(self, message: Message) -> None:
         if self._is_failed:
             return  # the answer has been given; frameworks may try to give theirs
-        if not self._is_started and message["type"] in _HEADERS_LEAVE:
+        kind = message["type"]
+        if not self._is_started and kind in _HEADERS_LEAVE:
+            if message.get("status") == 500 and await self._is_ours(sys.exception()):
+                return
             self._is_started = True
             if self._sessions.found:
                 await self._start(message)
                 return
             self._sessions.reply.is_started = True
-        elif not self._is_started and message["type"] == "websocket.close":
-            await self._deny(message)
-            return
+        elif kind == "websocket.close":
+            self._is_closed = True
+            if self._sessions.is_refused:
+                message = _CLOSE
+            if not self._is_started:
+                await self._deny(message)
+                return
         await self._send(message)
 
     async def _start(self, message: Message) -> None:
@@ -229,19 +245,46 @@ class _Answer:
 
     async def covers(self, error: Exception) -> bool:
         """The application raised: whether that is answered and logged, or the error goes on."""
-        if self._is_failed:
+        if self._is_failed or await self._is_ours(error):
             return True
         if self._is_started:
             return False
 
         await self._sessions.save(500)
-        if isinstance(error, ConflictError):
-            await self._fail(error)
-            return True
         if self._can_respond and self._sessions.must_tell():
             # whoever makes the 500 outside of here knows nothing of tokens, and somebody has logged out
             await self._respond(500)
         return False
+
+    async def _is_ours(self, error: BaseException | None) -> bool:
+        """Whether it is an error that is answered here, and has been.
+
+        An application inside of others makes a 500 of it while it passes: that is not sent.
+        """
+        if self._sessions.refuses(error):
+            return await self._refuse()
+        if isinstance(error, ConflictError) and not self._is_started:
+            await self._sessions.save(500)
+            await self._fail(error)
+            return True
+        return False
+
+    async def _refuse(self) -> bool:
+        """Say that nobody is there whom the page asks for; False: too late, another answer has begun."""
+        if self._is_closed or (self._is_http and self._is_started):
+            return False
+
+        if self._is_http:
+            start, body = _plain(401, self._prefix)
+            start["headers"].append((b"www-authenticate", CHALLENGE.encode()))
+            with suppress(SessionError):  # of a save; it has been answered then
+                await self(start)
+                await self(body)
+        else:
+            with suppress(OSError):  # the client is gone
+                await self(_CLOSE)
+        self._is_failed = True
+        return True
 
     async def _fail(self, error: SessionError) -> None:
         self._is_failed = self._is_started = True

@@ -604,7 +604,7 @@ class TestLifespan:
 
 
 class TestCycles:
-    @pytest.mark.parametrize("path", ["/read", "/count", "/login", "/logout", "/missing"])
+    @pytest.mark.parametrize("path", ["/read", "/count", "/login", "/logout", "/missing", "/user"])
     async def test_a_request_leaves_nothing_for_the_garbage_collector(
         self, store: StorageOverseer[dict[str, int]], path: str
     ) -> None:
@@ -619,6 +619,8 @@ class TestCycles:
                 session.flash("hello")
             if path == "/logout":
                 session.destroy()
+            if path == "/user":
+                session.require_user()
             await send({"type": "http.response.start", "status": 404 if path == "/missing" else 200, "headers": []})
             await send({"type": "http.response.body"})
 

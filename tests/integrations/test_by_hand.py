@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aiosessions.asgi import openable
+from aiosessions._lifespan import openable
 from tests.integrations.stage import ASYNCIO, Backend, Case, Stage
 
 pytestmark = pytest.mark.anyio

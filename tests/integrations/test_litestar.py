@@ -14,6 +14,7 @@ from aiosessions import (
     ConflictError,
     MappingSession,
     MemoryStorer,
+    NoSessionError,
     Session,
     SessionError,
     StorageOverseer,
@@ -109,6 +110,22 @@ async def test_the_applications_own_handler_of_a_conflict_wins(counts: StorageOv
     async with Browser(app) as browser:
         response = await browser.get("/")
         assert (response.text, len(response.set_cookies)) == ("handled lost", 1)
+
+
+@pytest.mark.parametrize("debug", [True, False])
+async def test_an_error_of_the_applications_is_answered_as_litestar_does(
+    counts: StorageOverseer[dict[str, int]], debug: bool
+) -> None:
+    """R10: one about no session of the request, though its class has a handler of ours."""
+
+    @get("/")
+    async def index(count: Count) -> None:
+        raise NoSessionError(f"nothing in {count.name}")
+
+    async with Browser(site(SessionPlugin(count=counts), index, debug=debug)) as browser:
+        response = await browser.get("/")
+        assert response.status == 500
+        assert ("Traceback" in response.text) == debug
 
 
 @pytest.mark.parametrize("is_explicit", [True, False], ids=["explicit", "at the end"])
