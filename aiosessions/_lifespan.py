@@ -4,11 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
-from aiosessions._errors import ConfigError
 from aiosessions._events import logger
-from aiosessions._store import Store
 
-__all__ = ["ASGIApp", "Lifespan", "Receive", "Send", "openable"]
+__all__ = ["ASGIApp", "Lifespan", "Receive", "Send"]
 
 # Any: what ASGI hands around, here and below
 Receive = Callable[[], Awaitable[Any]]
@@ -60,15 +58,3 @@ class Lifespan:
         await self._tell({"type": "lifespan.startup.complete"})
         await self._receive()
         await self._tell({"type": "lifespan.shutdown.complete"})
-
-
-def openable(store: Store[Any]) -> AbstractAsyncContextManager[Any]:  # Any: stores of any types
-    """The store as what an application's lifespan opens and closes.
-
-    Raises:
-        ConfigError: it is no async context manager.
-    """
-    if isinstance(store, AbstractAsyncContextManager):
-        return store
-
-    raise ConfigError(f"stores: {type(store).__name__} is no async context manager: give the store itself")

@@ -123,6 +123,11 @@ class RequestSessions:
             place.transport.vary(response, place.name)
         reply.is_started = True
 
+    def forget(self, session: Session[Any]) -> None:  # Any: of any store
+        """Be as if nobody had looked for it."""
+        del self.found[session._place]
+        del self.claims[session._carried.where]
+
     def refuses(self, error: BaseException | None) -> bool:
         """Whether it says that one of these sessions is not what a page asks for: the answer is a 401.
 

@@ -12,10 +12,10 @@ from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._lifespan import openable
 from aiosessions._request import RequestView, response_view
 from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
+from aiosessions._stores import Refresh, Refreshed, openable
 from aiosessions.origins import Origins
 
 __all__ = ["setup"]
@@ -25,6 +25,7 @@ def setup(
     app: web.Application,
     *stores: Store[Any],  # Any: stores of any types
     origins: Sequence[str] | None = None,
+    refresh: Sequence[Refreshed] = (),
 ) -> None:
     """Save sessions before each answer of *app* and its sub-applications, and open and close *stores* with it.
 
@@ -43,13 +44,17 @@ def setup(
         origins: which other origins than the application's own host may open websockets and send what changes something
             (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before a
             handler sees them (ASVS 5 3.5.1, 4.4.2).
+        refresh: as for `SessionMiddleware`.
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
+    opened, refreshed = openable(stores), Refresh(refresh)
+    if refreshed:
+        app.middlewares.insert(0, _refreshing(refreshed))
     if origins is not None:
         app.middlewares.insert(0, _guard(Origins(origins)))
-    app.cleanup_ctx.extend(_running(openable(store)) for store in stores)
+    app.cleanup_ctx.extend(map(_running, opened))
     app.middlewares.insert(0, _save)  # the outermost of this application
     app.on_response_prepare.append(_before_headers)
 
@@ -64,6 +69,17 @@ def _guard(origins: Origins) -> Middleware:
         return await handler(request)
 
     return guard
+
+
+def _refreshing(refresh: Refresh) -> Middleware:
+    @web.middleware
+    async def load(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        await refresh.load(request)
+        return await handler(request)
+
+    return load
 
 
 def _is_socket(request: web.Request) -> bool:

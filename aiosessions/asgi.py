@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
-from aiosessions._errors import STRIPPED, ConflictError, SessionError, StorerError
+from aiosessions._errors import ConfigError, ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send, openable
+from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send
 from aiosessions._request import ASGIRequest, RawHeaders
 from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, sessions_of_request
 from aiosessions._store import Store
+from aiosessions._stores import Refresh, Refreshed, check_mapping, openable
 from aiosessions.origins import Origins
 
 __all__ = ["ASGIApp", "Connection", "Receive", "Send", "SessionMiddleware"]
@@ -48,7 +49,9 @@ class SessionMiddleware:
     Args:
         app: the application.
         stores: opened and closed with the application (ASGI lifespan); a failure is a failed start-up.
-        refresh: loaded and touched on every request that carries their token, also where no handler looks.
+        refresh: loaded and touched on every request that carries their token, also where no handler looks: a store
+            stands for its own name and every name (at most 64) that this process has opened through it, `(store, name)`
+            for another.
         request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code. Since that cannot
             be awaited, it is loaded before the handler on every request that carries its token.
         origins: which other origins than the application's own host may open websockets and send what changes something
@@ -58,7 +61,7 @@ class SessionMiddleware:
             application that answers, or None for ours. None: Starlette's exception handlers are asked.
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
 
     def __init__(
@@ -66,16 +69,20 @@ class SessionMiddleware:
         app: ASGIApp,
         *,
         stores: Sequence[Store[Any]] = (),  # Any: stores of any types
-        refresh: Sequence[Store[Any]] = (),  # Any: likewise
+        refresh: Sequence[Refreshed] = (),
         request_session: Store[dict[str, Any]] | None = None,  # Any: what request.session may hold
         origins: Sequence[str] | None = None,
         on_save_error: OnSaveError | None = None,
     ) -> None:
         self._app = app
-        self._stores = [openable(store) for store in stores]
+        self._stores = openable(stores)
         self._origins = None if origins is None else Origins(origins)
-        self._refresh = tuple(refresh)
+        self._refresh = Refresh(refresh)
+        if request_session is not None:
+            check_mapping("request_session", request_session)
         self._request_session = request_session
+        if on_save_error is not None and not callable(on_save_error):
+            raise ConfigError("on_save_error: give an async function of a scope and an error")
         self._on_save_error = on_save_error or _answer_of_starlette
         self._run = self._load_first if self._refresh or request_session is not None else app
 
@@ -111,12 +118,7 @@ class SessionMiddleware:
             raise
 
     async def _load_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for store in self._refresh:
-            try:
-                with STRIPPED:  # this frame too has the cookies at hand
-                    await store.get(Connection(scope))
-            except StorerError as error:  # the handler may do without; if not, its own get() says so
-                logger.error("a session could not be refreshed", exc_info=error)
+        await self._refresh.load(Connection(scope))
         if self._request_session is not None:
             scope["session"] = await self._request_session.get(Connection(scope))
 

@@ -15,12 +15,14 @@ from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 from litestar.types import Scope
 
-from aiosessions._errors import ConflictError, NoSessionError, ReauthenticationError, SessionError
-from aiosessions._lifespan import ASGIApp, openable
+from aiosessions._errors import ConfigError, ConflictError, NoSessionError, ReauthenticationError, SessionError
+from aiosessions._lifespan import ASGIApp
 from aiosessions._request_sessions import CHALLENGE, kinds, sessions_of_request
 from aiosessions._session import Session
 from aiosessions._store import Store
+from aiosessions._stores import Refresh, Refreshed, openable
 from aiosessions.asgi import Connection, SessionMiddleware
+from aiosessions.origins import Origins
 
 __all__ = ["SessionPlugin"]
 
@@ -34,27 +36,40 @@ class SessionPlugin(InitPlugin):
     the other errors, answer when a save fails as the headers leave; Litestar's `after_exception` hooks do not run then.
 
     Args:
-        origins: as for `SessionMiddleware`; by position, since keywords name stores.
+        origins: as for `SessionMiddleware`. No store can have this name, nor the next.
+        refresh: likewise.
         stores: by the name of a parameter in handlers of requests and of websockets: `SessionPlugin(app=store)` for
             `app: NamedDependency[Session[AppData]]`; before Litestar 2.23 `app: Session[AppData]`.
 
     Raises:
-        ConfigError: a store cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
 
-    __slots__ = ("_openable", "_origins", "_stores")
+    __slots__ = ("_openable", "_origins", "_refresh", "_stores")
 
     def __init__(
-        self, origins: Sequence[str] | None = None, /, **stores: Store[Any]
-    ) -> None:  # Any: stores of any types
+        self,
+        *,
+        origins: Sequence[str] | None = None,
+        refresh: Sequence[Refreshed] = (),
+        **stores: Store[Any],  # Any: stores of any types
+    ) -> None:
+        for option, value in (("origins", origins), ("refresh", refresh)):
+            if hasattr(value, "require"):
+                raise ConfigError(f"{option}: a store cannot be called so, it is an option: give it another name")
+        if origins is not None:
+            Origins(origins)  # now, and not when the application is made
+        Refresh(refresh)
         self._origins = origins
+        self._refresh = refresh
         self._stores = stores
-        self._openable = [openable(store) for store in stores.values()]
+        self._openable = openable(tuple(stores.values()))
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Called by Litestar."""
         app_config.middleware.insert(
-            0, DefineMiddleware(SessionMiddleware, origins=self._origins, on_save_error=_answer)
+            0,
+            DefineMiddleware(SessionMiddleware, origins=self._origins, refresh=self._refresh, on_save_error=_answer),
         )  # the first is the outermost
         for kind in (ConflictError, NoSessionError, ReauthenticationError):
             app_config.exception_handlers.setdefault(kind, _own_answer)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open

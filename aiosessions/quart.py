@@ -11,6 +11,7 @@ from aiosessions._errors import ConflictError, NoSessionError, ReauthenticationE
 from aiosessions._lifespan import ASGIApp, Receive, Send
 from aiosessions._request_sessions import CHALLENGE, kinds, sessions_of_request
 from aiosessions._store import Store
+from aiosessions._stores import Refreshed
 from aiosessions.asgi import Scope, SessionMiddleware
 
 __all__ = ["init_app"]
@@ -24,6 +25,7 @@ def init_app(
     app: Quart,
     *stores: Store[Any],  # Any: stores of any types
     origins: Sequence[str] | None = None,
+    refresh: Sequence[Refreshed] = (),
 ) -> None:
     """Save sessions before each answer of *app*, and open and close *stores* with it.
 
@@ -37,16 +39,18 @@ def init_app(
         app: the application; also under `app.test_app()`.
         stores: what to open and close.
         origins: as for `SessionMiddleware`.
+        refresh: likewise.
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
 
     async def answer(scope: Scope, error: SessionError) -> ASGIApp | None:
         request: Request | None = scope.get(_REQUEST, _nobody)()
         return None if request is None else await _answer(app, request, error)
 
-    app.asgi_app = SessionMiddleware(app.asgi_app, stores=stores, origins=origins, on_save_error=answer)  # type: ignore[method-assign]  # as Quart documents it
+    saving = SessionMiddleware(app.asgi_app, stores=stores, refresh=refresh, origins=origins, on_save_error=answer)
+    app.asgi_app = saving  # type: ignore[method-assign]  # as Quart documents it
     app.before_request(_remember)
     app.before_websocket(_take)
     _add_answers(app, None)

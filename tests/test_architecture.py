@@ -120,7 +120,7 @@ def test_the_core_takes_nothing_from_the_package_s_front() -> None:
 def test_an_adapter_knows_the_store_and_the_sessions_of_a_request(name: str) -> None:
     known = our_imports(PACKAGE / f"{name}.py")
     words = {"_errors", "_events", "_mapping_session", "_request", "_request_sessions", "_session", "_store"}
-    assert known <= words | {"_lifespan", "_refresh", "asgi", "origins"}
+    assert known <= words | {"_lifespan", "_stores", "asgi", "origins"}
 
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))
