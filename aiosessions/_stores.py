@@ -1,7 +1,7 @@
 """Stores as an application's adapter is given them: what it opens, and what it keeps alive."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 from aiosessions._errors import STRIPPED, ConfigError, StorerError
@@ -55,45 +55,44 @@ class Refresh:
         ConfigError: they are no list of these, or a name is outside the grammar.
     """
 
-    __slots__ = ("_named", "_stores")
+    __slots__ = ("_given",)
 
     def __init__(self, stores: Sequence[Refreshed]) -> None:
-        self._stores: list[Store[Any]] = []
-        self._named: list[tuple[Store[Any], str]] = []
-        for each in _listed("refresh", stores):
-            if isinstance(each, tuple):
-                self._named.append(_pair(each))
-            else:
-                _check("refresh", each)
-                self._stores.append(each)
+        self._given = [_pair(each) for each in _listed("refresh", stores)]
 
     def __bool__(self) -> bool:
-        return bool(self._stores or self._named)
+        return bool(self._given)
 
     async def load(self, request: Request) -> None:
-        """Load what came with a request; where the backend fails, whoever looks is told by `get`."""
-        for store in self._stores:
-            await self._get(store, request, None)
-        for store, name in self._named:
-            await self._get(store, request, name)
-        for store in self._stores:
-            places = _places(store)
-            for known in () if places is None else tuple(places.known):
-                with suppress(ConfigError):  # in this request another store has the cookie of this name
-                    await self._get(store, request, known)
-
-    @staticmethod
-    async def _get(store: Store[Any], request: Request, name: str | None) -> None:
+        """Load what came with a request; where a backend fails, whoever looks is told by `get`."""
         _, sessions = incoming(request)
-        looked_for = len(sessions.found)
-        try:
-            with STRIPPED:  # this frame too has the cookies at hand
-                session = await store.get(request, name)
-        except StorerError as error:
-            logger.error("a session could not be refreshed", exc_info=error)
-        else:
-            if session.is_new and looked_for < len(sessions.found):
-                sessions.forget(session)  # nobody but us has looked
+        away: list[Store[Any]] = []
+        for store, name, is_given in self._wanted():
+            if store in away:
+                continue  # each name would take its time-out
+            looked_for = len(sessions.found)
+            try:
+                with STRIPPED:  # this frame too has the cookies at hand
+                    session = await store.get(request, name)
+            except StorerError as error:
+                logger.error("a session could not be refreshed", exc_info=error)
+                away.append(store)
+            except ConfigError:
+                if is_given:
+                    raise  # else another store has the cookie of this name in this request
+            else:
+                if session.is_degraded:
+                    away.append(store)
+                elif session.is_new and looked_for < len(sessions.found):
+                    sessions.forget(session)  # nobody but us has looked
+
+    def _wanted(self) -> Iterator[tuple[Store[Any], str | None, bool]]:
+        for store, name in self._given:
+            yield store, name, True
+        for store, name in self._given:
+            places = None if name else _places(store)
+            if places is not None:
+                yield from ((store, known, False) for known in tuple(places.known)[1:])
 
 
 def _listed(option: str, stores: Any) -> list[Any]:  # Any: whatever somebody gave
@@ -102,14 +101,16 @@ def _listed(option: str, stores: Any) -> list[Any]:  # Any: whatever somebody ga
     return list(stores)
 
 
-def _pair(each: tuple[Any, ...]) -> tuple[Store[Any], str]:
-    if len(each) != 2:
-        raise ConfigError(f"refresh: give (store, name), and no tuple of {len(each)}")
+def _pair(each: Any) -> tuple[Store[Any], str | None]:  # Any: as above
+    if not isinstance(each, tuple):
+        _check("refresh", each)
+        return each, None
 
-    store, name = each
-    _check("refresh", store)
+    pair: tuple[Any, Any] = each if len(each) == 2 else (None, None)
+    store, name = pair
     if not isinstance(name, str):
-        raise ConfigError(f"refresh: {type(name).__name__} is no name: give (store, name)")
+        raise ConfigError("refresh: give a store, or (store, name)")
+    _check("refresh", store)
     places = _places(store)
     try:
         if places is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from starlette.applications import Starlette
@@ -103,6 +103,32 @@ async def test_a_store_remembers_64_names_at_most() -> None:
         storer.calls.clear()
         await browser.get("/")
         assert storer.calls == ["read"] * 63  # and the store's own, which did not come
+
+
+@pytest.mark.parametrize("on_storer_error", ["raise", "new"])
+async def test_a_backend_that_is_away_is_asked_once(on_storer_error: Literal["raise", "new"]) -> None:
+    """R17, S13: each name would wait for the time-out again; and the page is answered."""
+    clock = Clock()
+    storer = CountingStorer(clock=clock)
+    store = StorageOverseer(dict[str, int], storer, on_storer_error=on_storer_error, clock=clock)
+
+    async def look(request: Request) -> Response:
+        return PlainTextResponse(str((await store.get(request)).is_degraded))
+
+    app = Starlette(
+        routes=[Route("/", page_of(store)), Route("/open", page_of(store, "app", "a", "b")), Route("/look", look)],
+        middleware=[Middleware(SessionMiddleware, stores=[store], refresh=[store])],
+    )
+    async with Browser(app, clock=clock) as browser:
+        await browser.get("/open")
+        storer.fails = lambda _, __: True
+        storer.calls.clear()
+        assert (await browser.get("/")).status == 200
+        assert storer.calls == ["read"]
+        if on_storer_error == "new":
+            storer.calls.clear()
+            assert (await browser.get("/look")).text == "True"
+            assert storer.calls == ["read"]
 
 
 async def test_a_name_that_one_store_was_opened_by_is_another_s_in_other_requests() -> None:
