@@ -124,6 +124,8 @@ def _check(option: str, store: Any) -> None:  # Any: as above
     if _is_store(store):
         return
 
+    if isinstance(store, type):
+        raise ConfigError(f"{option}: {store.__name__} is a class: give a store that was made")
     kind = type(store).__name__
     if hasattr(store, "replace") and hasattr(store, "touch"):
         raise ConfigError(f"{option}: {kind} is a storer: give the overseer that uses it")

@@ -13,6 +13,7 @@ from aiosessions._events import logger
 from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send
 from aiosessions._request import ASGIRequest, RawHeaders
 from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, sessions_of_request
+from aiosessions._session import Session
 from aiosessions._store import Store
 from aiosessions._stores import Refresh, Refreshed, check_mapping, openable
 from aiosessions.origins import Origins
@@ -53,7 +54,8 @@ class SessionMiddleware:
             stands for its own name and every name (at most 64) that this process has opened through it, `(store, name)`
             for another.
         request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code. Since that cannot
-            be awaited, it is loaded before the handler on every request that carries its token.
+            be awaited, it is loaded before the handler on every request that carries its token. Beside another
+            middleware of this kind, the inner one's is what the application sees.
         origins: which other origins than the application's own host may open websockets and send what changes something
             (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before the
             application sees them (ASVS 5 3.5.1, 4.4.2). CORSMiddleware goes outside of this one.
@@ -81,6 +83,7 @@ class SessionMiddleware:
         if request_session is not None:
             check_mapping("request_session", request_session)
         self._request_session = request_session
+        self._is_warned = False
         if on_save_error is not None and not callable(on_save_error):
             raise ConfigError("on_save_error: give an async function of a scope and an error")
         self._on_save_error = on_save_error or _answer_of_starlette
@@ -100,6 +103,8 @@ class SessionMiddleware:
             return
 
         sessions = sessions_of_request(scope)
+        if "session" in scope and self._request_session is not None:
+            scope = self._beside(scope)
         if sessions.reply.is_managed:
             await self._run(scope, receive, send)
             return
@@ -123,6 +128,20 @@ class SessionMiddleware:
             scope["session"] = await self._request_session.get(Connection(scope))
 
         await self._app(scope, receive, send)
+        if self._request_session is not None and not isinstance(scope["session"], Session):
+            self._warn("the one inside of it wins, and ours is not seen: remove that one, or have it outside")
+
+    def _beside(self, scope: Scope) -> Scope:
+        """A scope of our own, where another middleware has put its session: it could not save ours."""
+        if isinstance(scope["session"], Session):
+            return scope  # of a SessionMiddleware around this one
+        self._warn("ours wins, and the one outside of it is not seen: remove that one, or have it inside")
+        return dict(scope)
+
+    def _warn(self, which: str) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            logger.warning("request.session is put there by SessionMiddleware and by another middleware: %s", which)
 
 
 async def _refuse(kind: str, receive: Receive, send: Send) -> None:

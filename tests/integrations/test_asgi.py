@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.sessions import SessionMiddleware as Theirs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -19,11 +20,11 @@ from starlette.testclient import TestClient
 
 from aiosessions import (
     AESGCMSealer,
-    ConfigError,
     ConflictError,
     CookieOverseer,
     HeaderTransport,
     Lifetime,
+    MappingSession,
     MemoryStorer,
     SessionError,
     StorageOverseer,
@@ -493,6 +494,63 @@ class TestRequestSession:
             }
             assert (await browser.get("/clear")).json() is False
 
+    @pytest.mark.parametrize("is_outside", [True, False], ids=["outside", "inside"])
+    async def test_another_middleware_of_this_kind_is_named_once_and_does_not_fail(
+        self, is_outside: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """DESIGN 3: which one wins, and how to order them; Starlette's would fail to write a session of ours."""
+        store = CookieOverseer(dict[str, Any], AESGCMSealer(new_key()))
+
+        async def count(request: Request) -> Response:
+            request.session["count"] = request.session.get("count", 0) + 1
+            return PlainTextResponse(f"{request.session['count']} {isinstance(request.session, MappingSession)}")
+
+        async def refuse(request: Request) -> Response:
+            request.session["count"] = 10
+            raise ConflictError("lost")
+
+        async def handled(_: Request, error: Exception) -> Response:
+            return PlainTextResponse(f"handled {error}", 404)
+
+        ours = Middleware(SessionMiddleware, request_session=store)
+        theirs = Middleware(Theirs, secret_key="secret")
+        app = Starlette(
+            routes=[Route("/", count), Route("/refuse", refuse)],
+            middleware=[theirs, ours] if is_outside else [ours, theirs],
+            exception_handlers={ConflictError: handled},
+        )
+        async with Browser(app) as browser:
+            assert (await browser.get("/")).text == f"1 {is_outside}"
+            response = await browser.get("/")
+            assert response.text == f"2 {is_outside}"
+            assert [line.partition("=")[0] for line in response.set_cookies] == [
+                "__Host-app" if is_outside else "session"
+            ]
+            assert (await browser.get("/refuse")).text == "handled lost"
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "request.session is put there by SessionMiddleware and by another middleware: "
+            + (
+                "ours wins, and the one outside of it is not seen: remove that one, or have it inside"
+                if is_outside
+                else "the one inside of it wins, and ours is not seen: remove that one, or have it outside"
+            )
+        ]
+
+    async def test_two_of_ours_are_no_mistake(self, caplog: pytest.LogCaptureFixture) -> None:
+        """R16: an application that is mounted may have another `request.session` than the one around it."""
+        stores = [CookieOverseer(dict[str, Any], AESGCMSealer(new_key()), name=name) for name in ("app", "admin")]
+
+        async def name(request: Request) -> Response:
+            request.session["count"] = 1
+            return PlainTextResponse(request.session.name)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]  # ours
+
+        inner, outer = (Middleware(SessionMiddleware, request_session=store) for store in reversed(stores))
+        admin = Starlette(routes=[Route("/", name)], middleware=[inner])
+        app = Starlette(routes=[Route("/", name), Mount("/admin", admin)], middleware=[outer])
+        async with Browser(app) as browser:
+            assert [(await browser.get(path)).text for path in ("/", "/admin/")] == ["app", "admin"]
+        assert caplog.records == []
+
 
 class TestLifespan:
     async def test_stores_are_opened_before_the_application_and_closed_after_it(self) -> None:
@@ -596,11 +654,6 @@ class TestLifespan:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.__aexit__, None, None, None)
         assert storer.log == ["open", "close"]
-
-    async def test_what_cannot_be_opened_is_refused_at_construction(self) -> None:
-        """F10: it names the argument and the fix."""
-        with pytest.raises(ConfigError, match="stores: MemoryStorer is no async context manager: give the store"):
-            SessionMiddleware(Starlette(), stores=[MemoryStorer()])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]  # the mistake
 
 
 class TestCycles:

@@ -10,7 +10,6 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 
 from aiosessions import (
-    ConfigError,
     ConflictError,
     MappingSession,
     MemoryStorer,
@@ -180,12 +179,6 @@ async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:
     with pytest.raises(LifespanError, match="no backend at host:1"):
         async with Browser(app):
             raise AssertionError("not reached")
-
-
-def test_what_is_no_store_is_refused_at_construction() -> None:
-    """F10."""
-    with pytest.raises(ConfigError, match="MemoryStorer is no async context manager"):
-        SessionPlugin(app=MemoryStorer())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the mistake
 
 
 async def test_the_schema_knows_nothing_of_sessions(counts: StorageOverseer[dict[str, int]]) -> None:

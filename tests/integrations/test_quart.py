@@ -4,7 +4,14 @@ import pytest
 from quart import Blueprint, Quart, Response, request, websocket
 from quart.testing.app import LifespanError
 
-from aiosessions import ConflictError, MemoryStorer, SessionError, SessionTooLargeError, StorageOverseer, StorerError
+from aiosessions import (
+    ConflictError,
+    MemoryStorer,
+    SessionError,
+    SessionTooLargeError,
+    StorageOverseer,
+    StorerError,
+)
 from aiosessions.quart import init_app
 from aiosessions.testing import Browser, HandshakeDeniedError
 from tests.integrations.stage import ASYNCIO, Backend, OpenStorer
@@ -68,7 +75,9 @@ async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:
     """R16: `test_app` raises it at once."""
     app = Quart(__name__)
     storers = OpenStorer(), OpenStorer(StorerError("no backend at host:1"))
-    init_app(app, *(StorageOverseer(dict[str, int], storer) for storer in storers))
+    init_app(
+        app, *(StorageOverseer(dict[str, int], storer, name=name) for name, storer in zip("ab", storers, strict=True))
+    )
     with pytest.raises(LifespanError, match="no backend at host:1"):
         await app.test_app().startup()
     assert storers[0].log == ["open", "close"]
