@@ -76,16 +76,18 @@ class SessionTooLargeError(SessionError):
         name: the session's name, or the storage key where a storer measured it.
         size: what it would have taken, in bytes.
         limit: what it may take, in bytes.
+        fix: what to do about it.
     """
 
-    def __init__(self, name: str, *, size: int, limit: int) -> None:
-        super().__init__(f"session {name!r} takes {size} bytes, and {limit} is the limit")
+    def __init__(self, name: str, *, size: int, limit: int, fix: str = "keep less") -> None:
+        super().__init__(f"session {name!r} takes {size} bytes, and {limit} is the limit: {fix}")
         self.name = name
         self.size = size
         self.limit = limit
+        self.fix = fix
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _too_large, (self.name, self.size, self.limit)
+        return _too_large, (self.name, self.size, self.limit, self.fix)
 
 
 class EncodeError(SessionError):
@@ -116,8 +118,8 @@ class UnsavedSessionWarning(ResourceWarning):
     """A session was changed and thrown away unsaved: is the middleware there? (Python's development mode only.)"""
 
 
-def _too_large(name: str, size: int, limit: int) -> SessionTooLargeError:
-    return SessionTooLargeError(name, size=size, limit=limit)
+def _too_large(name: str, size: int, limit: int, fix: str = "") -> SessionTooLargeError:
+    return SessionTooLargeError(name, size=size, limit=limit, fix=fix)
 
 
 class _Stripped:
