@@ -20,7 +20,7 @@ from aiosessions._errors import (
     strip,
 )
 from aiosessions._events import logger
-from aiosessions._place import Keeper, Place
+from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
@@ -53,7 +53,7 @@ class RequestSessions:
         scheme: of the request.
     """
 
-    __slots__ = ("_unended", "claims", "found", "has_conflict", "is_refused", "reply")
+    __slots__ = ("_failed", "_unended", "claims", "found", "has_conflict", "is_refused", "reply")
 
     def __init__(self, scheme: str = "https") -> None:
         self.reply = Reply(scheme)
@@ -61,6 +61,7 @@ class RequestSessions:
         self.is_refused = False  # what `refuses` left the handler of a socket: it is closed with 1008, whoever does it
         self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
         self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
+        self._failed: Place | None = None  # the last save of this one failed
         self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
 
     async def save(self, status: int) -> None:
@@ -77,16 +78,18 @@ class RequestSessions:
             return
 
         can_tell = not self.reply.is_started
-        plans: list[tuple[Keeper[Any], Any]] = []  # Any: stores of any types, and their plans
+        plans: list[tuple[Place, Any]] = []  # Any: of stores of any types
+        place = None
         try:
             for place, session in self.found.items():
                 if isinstance(session, Session):
                     plan = place.keeper.plan(session, can_tell=can_tell)
                     if plan is not None:
-                        plans.append((place.keeper, plan))
-            for store, plan in plans:
-                await store.carry_out(plan)
+                        plans.append((place, plan))
+            for place, plan in plans:
+                await place.keeper.carry_out(plan)
         except BaseException as error:  # also what is no error of ours, and a cancellation
+            self._failed = place
             strip(error)
             await self.abandon()
             raise
@@ -134,6 +137,14 @@ class RequestSessions:
         What `store.open` and its sessions raise is the application's.
         """
         return isinstance(error, (NoSessionError, ReauthenticationError)) and error.reply is self.reply
+
+    def log(self, error: SessionError, request: str) -> None:
+        """Write down that a save failed, in which *request*: its method and path, which may hold anything."""
+        which = "a session" if self._failed is None else f"session {self._failed.name!r}"
+        if isinstance(error, ConflictError):
+            logger.info("%s was not saved in %.300r: %s", which, request, error)
+        else:
+            logger.error("%s was not saved in %.300r", which, request, exc_info=error)
 
     def must_tell(self) -> bool:
         """Whether a response has to carry something, whatever its status."""

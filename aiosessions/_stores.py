@@ -75,7 +75,8 @@ class Refresh:
                 with STRIPPED:  # this frame too has the cookies at hand
                     session = await store.get(request, name)
             except StorerError as error:
-                logger.error("a session could not be refreshed", exc_info=error)
+                which = name or getattr(store, "name", "")
+                logger.error("session %r could not be refreshed", which, exc_info=error)
                 away.append(store)
             except ConfigError:
                 if is_given:

@@ -11,7 +11,6 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
-from aiosessions._events import logger
 from aiosessions._request import RequestView, response_view
 from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
@@ -173,7 +172,7 @@ async def _answer(
         if error is None:
             return response
 
-    raise _refusal(error) from error
+    raise _refusal(saving, request, error) from error
 
 
 async def _refuse(saving: _Saving, request: web.Request, error: Exception) -> web.StreamResponse | None:
@@ -187,7 +186,7 @@ async def _refuse(saving: _Saving, request: web.Request, error: Exception) -> we
     is_socket = _is_socket(request)
     failed = await _saved(saving, 403 if is_socket else 401)
     if failed is not None:
-        raise _refusal(failed) from failed
+        raise _refusal(saving, request, failed) from failed
     if is_socket:
         raise web.HTTPForbidden(text="Forbidden") from error
     raise web.HTTPUnauthorized(text="Unauthorized", headers={"WWW-Authenticate": CHALLENGE}) from error
@@ -227,12 +226,10 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     saving.sessions.deliver(response_view(response.headers))
 
 
-def _refusal(error: SessionError) -> web.HTTPException:
+def _refusal(saving: _Saving, request: web.Request, error: SessionError) -> web.HTTPException:
+    saving.sessions.log(error, f"{request.method} {request.path}")
     if error_status(error) == 409:
-        logger.info("a session was not saved: %s", error)
         return web.HTTPConflict(text="Conflict")
-
-    logger.error("a session was not saved", exc_info=error)
     return web.HTTPInternalServerError(text="Internal Server Error")
 
 

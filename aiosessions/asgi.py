@@ -258,7 +258,7 @@ class _Answer:
         try:
             await self._sessions.save(403)
         except SessionError as error:
-            logger.error("the sessions of a refused handshake were not saved", exc_info=error)
+            self._sessions.log(error, self._request)
         if self._can_respond and self._sessions.must_tell():
             await self._respond(403)
         else:
@@ -309,15 +309,16 @@ class _Answer:
 
     async def _fail(self, error: SessionError) -> None:
         self._is_failed = self._is_started = True
-        status = error_status(error)
-        if status == 409:
-            logger.info("a session was not saved: %s", error)
-        else:
-            logger.error("a session was not saved", exc_info=error)
+        self._sessions.log(error, self._request)
         if self._can_respond:
-            await self._respond(status)
+            await self._respond(error_status(error))
         else:
             await self._send({"type": "websocket.close", "code": 1011})
+
+    @property
+    def _request(self) -> str:
+        """For the log."""
+        return f"{self._scope.get('method', 'websocket')} {self._scope.get('path', '')}"
 
     async def _respond(self, status: int) -> None:
         self._is_started = True

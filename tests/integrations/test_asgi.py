@@ -263,7 +263,7 @@ class TestFailures:
         async with Browser(app) as browser:
             response = await browser.get("/huge")
         assert (response.status, response.text) == (500, "Internal Server Error")
-        assert "a session was not saved" in caplog.text
+        assert "session 'app' was not saved in 'GET /huge'" in caplog.text
         app.add_exception_handler(SessionError, app.state.handled)
         app.middleware_stack = None
         async with Browser(app) as browser:
@@ -289,6 +289,22 @@ class TestFailures:
             response = await browser.get("/away")
             assert (response.status, response.text) == (503, "/away: create failed")
             assert (await browser.get("/huge")).status == 500
+
+    async def test_a_path_cannot_forge_a_line_of_the_log(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """F12: it may hold anything, and be as long as it likes."""
+
+        async def page(scope: Scope, receive: Receive, send: Send) -> None:
+            await counter(store)(Request(scope))
+            await Response()(scope, receive, send)
+
+        storer.fails = lambda method, _: method == "create"
+        async with Browser(SessionMiddleware(page, stores=[store])) as browser:
+            await browser.get("/%0AINFO%20all%20is%20well" + "%1B" * 1000)
+        (line,) = [record.getMessage() for record in caplog.records if "was not saved" in record.getMessage()]
+        assert line.startswith(r"session 'app' was not saved in 'GET /\nINFO all is well\x1b")
+        assert len(line) < 400
 
     async def test_an_application_that_goes_on_after_a_failed_save_speaks_to_nobody(
         self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
@@ -457,7 +473,7 @@ class TestRefresh:
             await browser.get("/count")
             storer.fails = lambda _, __: True
             assert (await browser.get("/")).status == 200
-            assert "a session could not be refreshed" in caplog.text
+            assert "session 'app' could not be refreshed" in caplog.text
             with pytest.raises(StorerError):
                 await browser.get("/count")
 
