@@ -115,6 +115,21 @@ class TestNesting:
             assert (await browser.get("/inner/")).text == "1"
             assert (await browser.get("/")).text == "2"
 
+    async def test_a_mounted_application_whose_lifespan_nobody_runs_is_named(
+        self, store: StorageOverseer[dict[str, int]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """R16: Starlette runs the outer application's alone; the store opens itself, and says once what to do."""
+        inner = Starlette(
+            routes=[Route("/", counter(store))], middleware=[Middleware(SessionMiddleware, stores=[store])]
+        )
+        async with Browser(Starlette(routes=[Mount("/inner", inner)])) as browser:
+            assert [(await browser.get("/inner/")).text for _ in range(2)] == ["1", "2"]
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "was not opened" in warning
+        assert warning.endswith(
+            "of an application that is mounted in another nobody runs the lifespan: give its stores to the outer one"
+        )
+
     async def test_a_middleware_further_out_may_look_first(
         self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
     ) -> None:
