@@ -171,7 +171,7 @@ class Session(Generic[T]):
         """
         user_id = self.user_id
         if user_id is None:
-            raise NotAuthenticatedError(f"session {self.name!r} has no user: call set_user() at login")
+            raise NotAuthenticatedError(f"session {self.name!r} has no user: call set_user() first", reply=self._reply)
 
         return user_id
 
@@ -188,7 +188,9 @@ class Session(Generic[T]):
         user_id = self.require_user()
         since = self.authenticated_at
         if since is None or self._place.keeper.now() - since.timestamp() > within.total_seconds():
-            raise ReauthenticationError(f"the login is older than {within}: ask for the credential again")
+            raise ReauthenticationError(
+                f"the login is older than {within}: ask for the credential again", reply=self._reply
+            )
 
         return user_id
 

@@ -29,6 +29,8 @@ class Origins:
     __slots__ = ("_others",)
 
     def __init__(self, others: Iterable[str]) -> None:
+        if isinstance(others, (str, bytes)) or not isinstance(others, Iterable):
+            raise ConfigError(f"origins={others!r}: give a list: origins=['https://shop.example']")
         self._others = frozenset(map(self._checked, others))
 
     def refuses(self, request: RequestView, method: str | None) -> bool:
@@ -66,7 +68,7 @@ class Origins:
 
     @staticmethod
     def _checked(origin: str) -> str:
-        if not _ORIGIN.fullmatch(origin) or _address(origin) is None:
+        if not _ORIGIN.fullmatch(str(origin)) or _address(origin) is None:
             raise ConfigError(f"origins: {origin!r} is no origin: write it like 'https://shop.example'")
         return origin
 

@@ -22,7 +22,7 @@ FOLDERS = {
     "storers": {"_discreet", "_errors"},
 }
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
-ADAPTERS = {"aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
+ADAPTERS = {"_lifespan", "aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
 TOOLS = {"__main__", "cli", "demo", "testing"}
 DRIVERS = {"aiofiles", "aiomcache", "asyncpg", "emcache", "redis"}
 
@@ -120,7 +120,7 @@ def test_the_core_takes_nothing_from_the_package_s_front() -> None:
 def test_an_adapter_knows_the_store_and_the_sessions_of_a_request(name: str) -> None:
     known = our_imports(PACKAGE / f"{name}.py")
     words = {"_errors", "_events", "_mapping_session", "_request", "_request_sessions", "_session", "_store"}
-    assert known <= words | {"asgi", "origins"}
+    assert known <= words | {"_lifespan", "_stores", "asgi", "origins"}
 
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))

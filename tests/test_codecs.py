@@ -247,13 +247,13 @@ def test_a_time_in_the_hour_that_a_clock_change_repeats_can_be_saved(
 
 
 UNFAITHFUL: list[tuple[object, str]] = [
-    ((1, 2), "`tuple` would come back as `list`"),
-    ({1}, "`set` would come back as `list`"),
-    (Colour.RED, "`Colour` would come back as `str`"),
-    (decimal.Decimal(1), "`Decimal` would come back as `str`"),
-    (dt.datetime(2026, 1, 1), "`datetime` would come back as `str`"),  # noqa: DTZ001 (a naive one is what is tested)
-    (uuid.UUID(int=1), "`UUID` would come back as `str`"),
-    (Item("a"), "`Item` would come back as `dict`"),
+    ((1, 2), "`tuple` would come back as `list`: give the field its type"),
+    ({1}, "`set` would come back as `list`: give the field its type"),
+    (Colour.RED, "`Colour` would come back as `str`: give the field its type"),
+    (decimal.Decimal(1), "`Decimal` would come back as `str`: give the field its type"),
+    (dt.datetime(2026, 1, 1), "`datetime` would come back as `str`: give the field its type"),  # noqa: DTZ001 (a naive one is what is tested)
+    (uuid.UUID(int=1), "`UUID` would come back as `str`: give the field its type"),
+    (Item("a"), "`Item` would come back as `dict`: give the field its type"),
     (float("nan"), ""),
 ]
 
@@ -334,6 +334,14 @@ def test_a_value_that_does_not_fit_is_refused_at_save_by_its_field(
     assert f"App at `{path}" in str(caught.value).replace("cannot be encoded ", "").replace(
         "the value does not fit ", ""
     )
+
+
+def test_a_thing_that_has_no_bytes_is_named_with_what_to_store_instead(
+    codec_of: Callable[[Any], CheckedCodec[Any]],
+) -> None:
+    """V9: a row of an ORM, most of all."""
+    with pytest.raises(EncodeError, match=r"at `\$\.user`: `object`: store its id, or plain data of it"):
+        saved(codec_of(dict[str, Any]), {"user": object()})
 
 
 def test_a_cycle_is_refused_at_save(codec_of: Callable[[Any], CheckedCodec[Any]]) -> None:

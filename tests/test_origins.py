@@ -81,7 +81,7 @@ def litestar_app(origins: list[str] | None) -> Any:
     async def page(request: LitestarRequest[Any, Any, Any]) -> str:
         return request.method
 
-    return Litestar([handler, page], plugins=[SessionPlugin(origins, app=store())])
+    return Litestar([handler, page], plugins=[SessionPlugin(origins=origins, app=store())])
 
 
 def aiohttp_app(origins: list[str] | None) -> Any:

@@ -89,7 +89,8 @@ class Overseer(Store[T], ABC):
         self._holder = Holder(backend, clean_every, repr(self))
         kind = session_type(value_type)
         self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
-        self._places = Places(self, name, namespace, self._transport)
+        self.is_mapping: bool = kind is MappingSession
+        self.places = self._places = Places(self, name, namespace, self._transport)
         self.check_lifetime(self.lifetime)
 
     def __repr__(self) -> str:
@@ -168,7 +169,7 @@ class Overseer(Store[T], ABC):
         """See `Store.require`."""
         session = await self.get(request, name)
         if not session._state.handle:
-            raise NoSessionError(f"no stored session {session.name!r} came with the request")
+            raise NoSessionError(f"no stored session {session.name!r} came with the request", reply=session._reply)
 
         return session
 

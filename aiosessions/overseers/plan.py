@@ -54,4 +54,6 @@ def ending_of(session: Session[T]) -> Plan[T] | None:
 
 def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type
     """What an update says that came too late."""
-    return NoSessionError(f"session {session.name!r} is gone: a logout or login elsewhere ended it")
+    return NoSessionError(
+        f"session {session.name!r} is gone: a logout or login elsewhere ended it", reply=session._reply
+    )

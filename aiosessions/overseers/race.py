@@ -231,7 +231,7 @@ class Race:
         record = state.record(self._backend.lifetime)
         size = len(record.value) + len(record.meta)
         if self.limit is not None and size > self.limit:
-            raise SessionTooLargeError(place.name, size=size, limit=self.limit)
+            raise SessionTooLargeError(place.name, size=size, limit=self.limit, fix="raise max_size, or keep less")
         if token is None and bid.stale and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
             token = bid.stale
         sealed = "" if token is None else bid.seal(token, state)

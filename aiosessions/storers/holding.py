@@ -155,7 +155,8 @@ class Holder:
                 await self._storer.open()
             _log.warning(
                 "%s was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or "
-                "use `async with store`",
+                "use `async with store`; of an application that is mounted in another nobody runs the lifespan: give "
+                "its stores to the outer one",
                 self._who,
             )
         self.check()

@@ -23,6 +23,7 @@ _TOTAL_LIMIT = 6144  # servers refuse requests with headers of 8 KiB, and ours a
 _SMALLEST = 512
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SET_ID_LENGTH = 8
+_TOO_LARGE = "raise max_bytes (6144 at most), or keep it in a StorageOverseer"
 
 _PATH = re.compile(r"/[ -:<-~]{0,1023}", re.ASCII)  # RFC 6265 §4.1.1 path-value; longer ones are ignored (6265bis §5.6)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -207,7 +208,7 @@ class CookieTransport:
         if size <= min(limit, _COOKIE_LIMIT):
             return {wire.name: token}
         if limit <= _COOKIE_LIMIT:
-            raise SessionTooLargeError(name, size=size, limit=limit)
+            raise SessionTooLargeError(name, size=size, limit=limit, fix=_TOO_LARGE)
 
         room = _COOKIE_LIMIT - len(f"{wire.chunks[0]}{'':{_SET_ID_LENGTH}}~0~")
         parts = [token[start : start + room] for start in range(0, len(token), room)]
@@ -215,7 +216,7 @@ class CookieTransport:
         cookies = {f"{wire.name}.{index}": head + part for index, part in enumerate(parts)}
         size = len("; ".join(f"{each}={value}" for each, value in cookies.items()))
         if size > limit:
-            raise SessionTooLargeError(name, size=size, limit=limit)
+            raise SessionTooLargeError(name, size=size, limit=limit, fix=_TOO_LARGE)
         return cookies
 
     def _send(

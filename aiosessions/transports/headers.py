@@ -83,7 +83,7 @@ class HeaderTransport:
         """See `Transport.write`. A token may have 16 384 bytes here; *max_age* means nothing to a header."""
         check_token(token, name)
         if len(token) > _HEADER_LIMIT:
-            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT)
+            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT, fix="keep it in a StorageOverseer")
         self._send(response, name, token)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:  # noqa: ARG002 -- a cookie needs it

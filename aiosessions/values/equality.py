@@ -47,7 +47,8 @@ def difference(value: object, back: object, *, exact: bool = True, path: str = "
     if kind is not type(back):
         if value == back and (not exact or (kind is int and type(back) is float)):
             return None
-        return f"at `{path}`: `{kind.__qualname__}` would come back as `{type(back).__qualname__}`"
+        fix = "" if back is None else ": give the field its type"  # NaN has no bytes in JSON
+        return f"at `{path}`: `{kind.__qualname__}` would come back as `{type(back).__qualname__}`{fix}"
 
     inner = None if kind in _SCALARS else _pairs(value, back)
     if inner is not None:
