@@ -1,4 +1,4 @@
-"""The table of a PostgresStorer: how it is made, whether one that is there is ours, and what is said to it."""
+"""The table of a PostgresStorer: how it is made, and whether one that is there is ours."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["Found", "Layout", "Statements", "schema_sql"]
+__all__ = ["Found", "Layout", "schema_sql"]
 
 # The names of indexes, function and trigger are the table's with a suffix, and PostgreSQL cuts names at 63 bytes.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}", re.ASCII)
@@ -165,98 +165,3 @@ def schema_sql(*, table: str = "sessions", column: Literal["jsonb", "bytea"] = "
         ConfigError: a name that is no identifier, or a column type that is neither.
     """
     return Layout(table, column, unlogged=unlogged).create()
-
-
-class Statements:
-    """What a storer says to its table, one statement per call.
-
-    `$1` is the key's hash. Rows are found by the server's clock: `forget_at` is the server's time of the write plus the
-    lifetime that the write asked for.
-
-    Args:
-        layout: the table.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        table = layout.table
-        written = {
-            "key": "$2",
-            "value": "$3::text::jsonb",
-            "raw": "$4::bytea",
-            "meta": "$5",
-            "user_id": "$6",
-            "created_at": _time("$7"),
-            "seen_at": _time("$8"),
-            "expires_at": _time("$9"),
-            "version": "$10::bigint",
-            "forget_at": _from_now("$11"),
-        }
-        value = "value::text, raw"
-        if not layout.is_jsonb:
-            # $3 keeps its number, so that both layouts take the same arguments.
-            del written["raw"]
-            written["value"] = "coalesce($4::bytea, convert_to($3::text, 'UTF8'))"
-            value = "NULL::text, value"
-        times = ", ".join(f"extract(epoch FROM {name})::float8" for name in ("created_at", "seen_at", "expires_at"))
-        record = f"{value}, meta, user_id, {times}, version"
-        live = "forget_at > now()"
-        dead = "forget_at < now() - interval '1 minute'"
-
-        self.read = f"SELECT {record} FROM {table} WHERE key_hash = $1 AND {live}"
-        excluded = {name: f"EXCLUDED.{name}" for name in written} | {"updated_at": "now()"}
-        self.create = f"""\
-INSERT INTO {table} AS s (key_hash, {", ".join(written)}) VALUES ($1, {", ".join(written.values())})
-ON CONFLICT (key_hash) DO UPDATE SET {_assign(excluded, "EXCLUDED.version")}
-WHERE s.forget_at <= now() OR s.version = EXCLUDED.version RETURNING true"""
-        self.replace = f"""\
-UPDATE {table} s SET {_assign(written, "$10")}
-WHERE key_hash = $1 AND version IN ($10, $12::bigint) AND {live} RETURNING true"""
-        # greatest() would pass over a NULL, which in expires_at is later than any time.
-        self.touch = f"""\
-UPDATE {table} SET seen_at = greatest(seen_at, {_time("$2")}),
-    expires_at = CASE WHEN expires_at IS NOT NULL AND $3::float8 IS NOT NULL
-        THEN greatest(expires_at, {_time("$3")}) END,
-    forget_at = greatest(forget_at, {_from_now("$4")})
-WHERE key_hash = $1 AND {live} RETURNING true"""
-        self.delete = f"""\
-DELETE FROM {table} WHERE key_hash = $1 AND ($2::bigint IS NULL OR version = $2) RETURNING {live}"""
-        self.list_by_owner = f"""\
-SELECT key, {record} FROM {table} WHERE user_id = $1 AND starts_with(key, $2) AND {live}"""
-        # Locked in one order, so that two logouts of one user cannot each wait for the other.
-        self.delete_by_owner = f"""\
-WITH theirs AS (
-    SELECT key_hash FROM {table}
-    WHERE user_id = $1 AND starts_with(key, $2) AND key_hash IS DISTINCT FROM $3::bytea
-    ORDER BY key_hash FOR UPDATE
-), gone AS (
-    DELETE FROM {table} t USING theirs WHERE t.key_hash = theirs.key_hash RETURNING {live} AS live
-) SELECT count(*) FILTER (WHERE live) FROM gone"""
-        self.keys = f"SELECT key_hash, key FROM {table} WHERE key_hash > $1 AND {live} ORDER BY key_hash LIMIT $2"
-        # The lock lives as long as the statement: nothing is left behind in a connection that pgbouncer shares.
-        self.clean = f"""\
-WITH turn AS MATERIALIZED (
-    SELECT pg_try_advisory_xact_lock(hashtextextended($1, 1)) AS ours
-), dead AS (
-    SELECT key_hash FROM {table} WHERE (SELECT ours FROM turn) AND {dead} LIMIT $2 FOR UPDATE SKIP LOCKED
-), gone AS (
-    DELETE FROM {table} t USING dead WHERE t.key_hash = dead.key_hash AND {dead} RETURNING true
-) SELECT count(*) FROM gone"""
-
-
-def _time(parameter: str) -> str:
-    return f"to_timestamp({parameter}::float8)"
-
-
-def _from_now(parameter: str) -> str:
-    return f"coalesce(now() + make_interval(secs => {parameter}::float8), 'infinity')"
-
-
-def _assign(columns: dict[str, str], version: str) -> str:
-    """For SET: but a row that has this *version* was written before, and what a touch moved since then stays (S6)."""
-    touched = ("seen_at", "expires_at", "forget_at", "updated_at")
-    return ", ".join(
-        f"{name} = CASE WHEN s.version = {version} THEN s.{name} ELSE {new} END"
-        if name in touched
-        else f"{name} = {new}"
-        for name, new in columns.items()
-    )
