@@ -69,7 +69,8 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         self.table = f'"{schema}"."{name}"' if dot else f'"{name}"'
         self.trigger = f"{name}_updated_at"
         self.lock = f"aiosessions {self.table}"
-        self._name = name
+        self.schema = schema or None
+        self.name = name
         self._function = f'"{schema}"."{self.trigger}"' if dot else f'"{self.trigger}"'
         values = {"value": "jsonb", "raw": "bytea"} if self.is_jsonb else {"value": "bytea NOT NULL"}
         self._columns = {
@@ -105,8 +106,8 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         )
         return f"""\
 {added}\
-CREATE INDEX IF NOT EXISTS "{self._name}_user_id" ON {self.table} ("user_id") WHERE "user_id" IS NOT NULL;
-CREATE INDEX IF NOT EXISTS "{self._name}_forget_at" ON {self.table} ("forget_at");
+CREATE INDEX IF NOT EXISTS "{self.name}_user_id" ON {self.table} ("user_id") WHERE "user_id" IS NOT NULL;
+CREATE INDEX IF NOT EXISTS "{self.name}_forget_at" ON {self.table} ("forget_at");
 CREATE OR REPLACE FUNCTION {self._function}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW."updated_at" := now();
@@ -142,7 +143,7 @@ CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE ON {self.table} FOR EAC
         if wrong:
             raise ConfigError(
                 f"table {self.table} is not one of ours ({', '.join(wrong)}): choose another table= or column=, "
-                f'or run: ALTER TABLE {self.table} RENAME TO "{self._name}_old"'
+                f'or run: ALTER TABLE {self.table} RENAME TO "{self.name}_old"'
             )
         if (found.persistence == "u") is not self.unlogged:
             said, fix = ("unlogged=True", "UNLOGGED") if self.unlogged else ("unlogged=False", "LOGGED")

@@ -1,7 +1,8 @@
 """What PostgresStorer asks of asyncpg: statements, each bounded in time, over a pool of the running event loop."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import anyio
 
@@ -39,6 +40,16 @@ _DSN_OPTIONS = frozenset({
 _OF_A_ROW = frozenset({"22", "23", "40", "44", "54", "P0"})
 
 
+# What operations can do something about.
+_MEANINGS: dict[type[Exception], str] = {
+    asyncpg.TargetServerAttributeNotMatched: "no server that takes writes (target_session_attrs)",
+    asyncpg.ReadOnlySQLTransactionError: "the server takes no writes (any more)",
+    asyncpg.InvalidSQLStatementNameError: "behind a pooler of transactions give the pool statement_cache_size=0",
+    asyncpg.DuplicatePreparedStatementError: "behind a pooler of transactions give the pool statement_cache_size=0",
+    RuntimeError: "the pool belongs to another event loop",
+}
+
+
 class Pool(Protocol):
     """What a PostgresStorer uses of `asyncpg.Pool`."""
 
@@ -53,6 +64,13 @@ class Pool(Protocol):
     def release(self, connection: Any, *, timeout: float | None = None) -> Awaitable[Any]:  # Any: as above
         """Give it back."""
         ...
+
+
+@runtime_checkable
+class _Expiring(Protocol):
+    """A pool that can be told that its connections are of no use any more."""
+
+    async def expire_connections(self) -> None: ...
 
 
 class Server:
@@ -89,10 +107,22 @@ class Server:
             pool = line.pool or await line.connect()
             connection: Connection = await pool.acquire()
             try:
-                return await work(connection)
-            finally:
-                # asyncpg shields this from cancellation, and the time-out lets go of a server that hangs.
-                await pool.release(connection, timeout=self._timeout)
+                answer = await work(connection)
+            except BaseException as error:
+                if isinstance(error, asyncpg.ReadOnlySQLTransactionError) and isinstance(pool, _Expiring):
+                    # It was the primary: whoever connects now finds the new one.
+                    await pool.expire_connections()
+                await line.hand_back(pool, connection, self._timeout)
+                raise
+            await pool.release(connection, timeout=self._timeout)
+            return answer
+
+    def insist(self, **settings: str) -> bool:
+        """Have them set on each connection that is made from now on; False: the pool is not ours."""
+        if not isinstance(self._source, OwnPools):
+            return False
+        self._source.settings.update(settings)
+        return True
 
     async def close(self) -> None:
         """Close the running loop's pool, if it was made here; the next call makes another."""
@@ -105,7 +135,8 @@ class Server:
 
     def _new_line(self) -> "_Line":
         if isinstance(self._source, OwnPools):
-            return _Line(self._source.create)
+            own = self._source
+            return _Line(lambda: own.create(self._timeout))
         if self._is_taken:
             raise ConfigError(
                 f"{self.where}: a pool belongs to one event loop of one process, and this is another: make a pool, and "
@@ -125,6 +156,7 @@ class _Line:
     def __init__(self, create: Callable[[], Pool]) -> None:
         self._create = create
         self._turn = anyio.Lock()
+        self._returns = set[asyncio.Task[None]]()
         self.pool: Pool | None = None
 
     async def connect(self) -> Pool:
@@ -137,12 +169,36 @@ class _Line:
                 self.pool = pool
             return self.pool
 
+    async def hand_back(self, pool: Pool, connection: Connection, timeout: float) -> None:
+        """After a failure: asyncpg ends what the connection is at, or within *timeout* seconds the connection.
+
+        That goes on when nobody waits for it, and if the server hangs it fails: the failure is no news, for the call
+        has failed already, and asyncio would log it.
+        """
+
+        async def release() -> None:
+            await pool.release(connection, timeout=timeout)
+
+        task = asyncio.create_task(release())
+        self._returns.add(task)
+        task.add_done_callback(self._returned)
+        await asyncio.shield(task)
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        self._returns.discard(task)
+        if not task.cancelled():
+            task.exception()
+
 
 class OwnPools:
     """Makes pools from a URL.
 
     Args:
         url: see `PostgresStorer.from_url`.
+
+    Attributes:
+        where: hosts and ports.
+        settings: what is set on each connection.
 
     Raises:
         ConfigError: an option that cannot be.
@@ -160,10 +216,13 @@ class OwnPools:
         self.where = ",".join(f"{host}:{own_port or port}" for host, own_port in hosts)
         if not url.hosts:
             options["port"] = str(port)
+        # Of several hosts one takes writes; after a failover it is another one.
+        options.setdefault("target_session_attrs", "primary")
+        self.settings = dict[str, str]()
         self._dsn = url.rebuilt("postgresql", options, default_port=port)
 
-    def create(self) -> asyncpg.Pool:
-        """A pool for the running event loop, still to be awaited."""
+    def create(self, timeout: float) -> asyncpg.Pool:
+        """A pool for the running event loop, still to be awaited; *timeout* is for one connection, in seconds."""
         return asyncpg.create_pool(
             self._dsn,
             min_size=self._min_size,
@@ -171,6 +230,9 @@ class OwnPools:
             statement_cache_size=self._statement_cache_size,
             # The query that cleans a connection up costs a second round trip, and our statements leave nothing.
             reset=_nothing_to_reset,
+            server_settings=self.settings,
+            connect=_connect,
+            timeout=timeout,
         )
 
     async def close(self, pool: Pool, timeout: float) -> None:
@@ -180,6 +242,27 @@ class OwnPools:
             await pool.close()
         if scope.cancelled_caught:
             pool.terminate()
+
+
+_connecting = set[asyncio.Task[Connection]]()
+
+
+async def _connect(*arguments: Any, **options: Any) -> Connection:  # Any: they come from the pool
+    """A connection, made in a task of its own: asyncpg that is cancelled half way leaves an exception for the log."""
+    task = asyncio.create_task(asyncpg.connect(*arguments, **options))
+    _connecting.add(task)
+    task.add_done_callback(_connecting.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_drop)
+        raise
+
+
+def _drop(task: asyncio.Task[Connection]) -> None:
+    """Nobody waits for it any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().terminate()
 
 
 async def _nothing_to_reset(_: Connection) -> None:
@@ -206,4 +289,7 @@ def _describe(error: Exception) -> str:
         error.detail = None
     if isinstance(error, asyncpg.DataError):
         error.args = ("a value does not fit its column",)
-    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
+    said = next((said for kind, said in _MEANINGS.items() if isinstance(error, kind)), "")
+    if isinstance(error, OSError):
+        said = str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -173,4 +173,4 @@ class PostgresStorer:
         return [found.get(key_hash) for key_hash in hashes]
 
     async def _prepare(self) -> None:
-        await prepare(self._server, self._layout)
+        await prepare(self._server, self._layout, self._sql)
