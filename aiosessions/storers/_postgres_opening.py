@@ -34,8 +34,8 @@ _POOLED = (
 )
 
 
-async def prepare(server: Server, layout: Layout, sql: Statements) -> None:
-    """Make or complete the table, unless it is there, and try it; ten workers may do so at once.
+async def prepare(server: Server, layout: Layout) -> Statements:
+    """Make or complete the table, unless it is there, and try what is to be said to it; ten workers may do so at once.
 
     Raises:
         StorerError: the server cannot be reached, or refuses.
@@ -43,12 +43,13 @@ async def prepare(server: Server, layout: Layout, sql: Statements) -> None:
     """
     try:
         await _look_around(server)
-        await _find_table(server, layout)
+        sql = Statements(layout, is_swept=layout.is_swept(await _find_table(server, layout)))
         await _try(server, layout, sql)
     except StorerError as failure:
         if sqlstate(failure) in _LOST_STATEMENT:
             raise ConfigError(f"{server.where}: {_POOLED}") from failure.__cause__
         raise
+    return sql
 
 
 # The server
@@ -113,29 +114,30 @@ async def _shares_connections(server: Server) -> bool:
 # The table
 
 
-async def _find_table(server: Server, layout: Layout) -> None:
+async def _find_table(server: Server, layout: Layout) -> Found:
+    """The table as it is now."""
+
     async def inspect(connection: Connection) -> Found:
         (row,) = await connection.fetch(layout.inspect, layout.table, layout.trigger)
         encoding, persistence, columns, indexed, unique, has_trigger = row
         return Found(encoding, persistence, frozenset(columns), frozenset(indexed), frozenset(unique), has_trigger)
 
-    async def create(connection: Connection) -> None:
+    async def create(connection: Connection) -> Found:
         async with connection.transaction(isolation="read_committed"):
             # One worker at a time, and each looks again when it is its turn.
             lock = "SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))"
             await connection.fetch(lock, layout.lock)
             if sql := layout.to_run(await inspect(connection)):
                 await connection.execute(sql)
+            return await inspect(connection)
 
     try:
-        if layout.to_run(await server.call(inspect)):
-            await server.call(create)
+        found = await server.call(inspect)
+        return await server.call(create) if layout.to_run(found) else found
     except StorerError as failure:
         if sqlstate(failure) not in (_NO_RIGHT, _NO_SCHEMA):
             raise
         cause = failure.__cause__
-    else:
-        return
 
     # Where a schema may not be used, PostgreSQL says of what is in it that it is not there.
     hidden = """\

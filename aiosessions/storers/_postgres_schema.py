@@ -8,6 +8,8 @@ from aiosessions._errors import ConfigError
 
 __all__ = ["Found", "Layout", "schema_sql"]
 
+_SWEPT = "clean_at"
+_FILL = 80  # per cent of a page: a touch finds room beside its row
 # The names of indexes, function and trigger are the table's with a suffix, and PostgreSQL cuts names at 63 bytes.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}", re.ASCII)
 
@@ -71,7 +73,7 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         self.lock = f"aiosessions {self.table}"
         self.schema = schema or None
         self.name = name
-        self._function = f'"{schema}"."{self.trigger}"' if dot else f'"{self.trigger}"'
+        self._function = self._named("updated_at")
         values = {"value": "jsonb", "raw": "bytea"} if self.is_jsonb else {"value": "bytea NOT NULL"}
         self._columns = {
             "key_hash": "bytea PRIMARY KEY",
@@ -84,6 +86,7 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
             "seen_at": "timestamp with time zone NOT NULL",
             "expires_at": "timestamp with time zone",
             "forget_at": "timestamp with time zone NOT NULL DEFAULT 'infinity'",
+            "clean_at": "timestamp with time zone NOT NULL DEFAULT '-infinity'",
             "version": "bigint NOT NULL",
         }
 
@@ -91,13 +94,17 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         """All of it, as often as you like."""
         columns = ",\n".join(f'    "{name}" {definition}' for name, definition in self._columns.items())
         unlogged = "UNLOGGED " if self.unlogged else ""
-        return f"CREATE {unlogged}TABLE IF NOT EXISTS {self.table} (\n{columns}\n);\n{self.complete()}"
+        return (
+            f"CREATE {unlogged}TABLE IF NOT EXISTS {self.table} (\n{columns}\n) WITH (fillfactor = {_FILL});\n"
+            f"{self.complete(missing=(_SWEPT,))}"
+        )
 
     def complete(self, *, missing: tuple[str, ...] = ()) -> str:
         """The *missing* columns, and what belongs to the table beside them.
 
         The trigger's condition keeps touches, and writes of an equal value, out of `updated_at`.
         """
+        values = ", ".join(f'"{name}"' for name in ("value", "raw") if name in self._columns)
         changed = " OR ".join(
             f'OLD."{name}" IS DISTINCT FROM NEW."{name}"' for name in ("value", "raw") if name in self._columns
         )
@@ -107,13 +114,14 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         return f"""\
 {added}\
 CREATE INDEX IF NOT EXISTS "{self.name}_user_id" ON {self.table} ("user_id") WHERE "user_id" IS NOT NULL;
-CREATE INDEX IF NOT EXISTS "{self.name}_forget_at" ON {self.table} ("forget_at");
+CREATE INDEX IF NOT EXISTS "{self.name}_clean_at" ON {self.table} ("clean_at");
+DROP INDEX IF EXISTS {self._named("forget_at")};
 CREATE OR REPLACE FUNCTION {self._function}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW."updated_at" := now();
     RETURN NEW;
 END $$;
-CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE ON {self.table} FOR EACH ROW
+CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE OF {values} ON {self.table} FOR EACH ROW
     WHEN ({changed})
     EXECUTE FUNCTION {self._function}();
 """
@@ -148,9 +156,21 @@ CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE ON {self.table} FOR EAC
         if (found.persistence == "u") is not self.unlogged:
             said, fix = ("unlogged=True", "UNLOGGED") if self.unlogged else ("unlogged=False", "LOGGED")
             raise ConfigError(f"{said}, and table {self.table} is not so: run: ALTER TABLE {self.table} SET {fix}")
-        if missing or not found.has_trigger or not {"user_id", "forget_at"} <= found.indexed:
+        # An earlier version's table is left as it is, unless something else is missing: to change it may take long.
+        older = missing == (_SWEPT,)
+        swept = "forget_at" if older else _SWEPT
+        if (missing and not older) or not found.has_trigger or not {"user_id", swept} <= found.indexed:
             return self.complete(missing=missing)
         return ""
+
+    def is_swept(self, found: Found) -> bool:
+        """Whether the table has `clean_at`; one that an earlier version made works without."""
+        return found.persistence is None or _SWEPT in {column.partition(" ")[0] for column in found.columns}
+
+    def _named(self, suffix: str) -> str:
+        """An index or a function of the table's."""
+        prefix = f'"{self.schema}".' if self.schema else ""
+        return f'{prefix}"{self.name}_{suffix}"'
 
     def _may_be_added(self, name: str) -> bool:
         definition = self._columns[name]

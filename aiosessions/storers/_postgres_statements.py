@@ -39,11 +39,15 @@ class Statements:
     What is said for several waits for nobody: it passes over rows that are locked, and answers with the keys that it
     has done. Each of the others, whether it was locked, absent or at another version, is for a call of its own.
 
+    No indexed column moves with a touch, so that PostgreSQL can make it without a look at any index (a HOT update):
+    `clean_at`, where `clean` finds what may have expired, is left behind, and `clean` moves it on.
+
     Args:
         layout: the table.
+        is_swept: whether it has `clean_at`. Without, `clean` goes by `forget_at`, which is then indexed.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, is_swept: bool = True) -> None:
         table = layout.table
         value = "value::text, raw" if layout.is_jsonb else "NULL::text, value"
         # date_part gives a float8 at once, extract a numeric: half of a read.
@@ -55,22 +59,25 @@ class Statements:
         given = {name: f"${number}::{kind}" for number, (name, kind) in enumerate(_REPLACE.items(), 1)}
         listed = {name: f"n.{name}" for name in _REPLACE}
         written = _written(given, is_jsonb=layout.is_jsonb)
-        columns = ", ".join(written)
-        excluded = {name: f"EXCLUDED.{name}" for name in written} | {"updated_at": "now()"}
+        inserted = {**written, "clean_at": written["forget_at"]} if is_swept else written
+        columns = ", ".join(inserted)
+        excluded = {name: f"EXCLUDED.{name}" for name in inserted} | {"updated_at": "now()"}
         self.create = f"""\
-INSERT INTO {table} AS s (key_hash, {columns}) VALUES ($1, {", ".join(written.values())})
+INSERT INTO {table} AS s (key_hash, {columns}) VALUES ($1, {", ".join(inserted.values())})
 ON CONFLICT (key_hash) DO UPDATE SET {_assign(excluded, "EXCLUDED.version")}
 WHERE s.forget_at <= now() OR s.version = EXCLUDED.version RETURNING true"""
         self.replace = f"""\
-UPDATE {table} s SET {_assign(written, given["version"])} WHERE key_hash = $1 AND {_fits(given)} RETURNING true"""
+UPDATE {table} s SET {_assign(_moved(written, is_swept=is_swept), given["version"])}
+WHERE key_hash = $1 AND {_fits(given)} RETURNING true"""
 
         written = _written(listed, is_jsonb=layout.is_jsonb)
+        inserted = {**written, "clean_at": written["forget_at"]} if is_swept else written
         self.all_create = f"""\
-INSERT INTO {table} (key_hash, {columns}) SELECT n.key_hash, {", ".join(written.values())} FROM {_list(_ROW)}
+INSERT INTO {table} (key_hash, {columns}) SELECT n.key_hash, {", ".join(inserted.values())} FROM {_list(_ROW)}
 ON CONFLICT (key_hash) DO NOTHING RETURNING key_hash, true"""
         self.all_replace = f"""\
 {_free(table, _REPLACE, _fits(listed))}
-UPDATE {table} s SET {_assign(written, "n.version")} FROM n, free
+UPDATE {table} s SET {_assign(_moved(written, is_swept=is_swept), "n.version")} FROM n, free
 WHERE n.key_hash = free.key_hash AND s.key_hash = free.key_hash AND {_fits(listed)} RETURNING s.key_hash, true"""
 
         given = {name: f"${number}::{kind}" for number, (name, kind) in enumerate(_TOUCH.items(), 1)}
@@ -100,15 +107,26 @@ WITH theirs AS (
     DELETE FROM {table} t USING theirs WHERE t.key_hash = theirs.key_hash RETURNING {_LIVE} AS live
 ) SELECT count(*) FILTER (WHERE live) FROM gone"""
         self.keys = f"SELECT key_hash, key FROM {table} WHERE key_hash > $1 AND {_LIVE} ORDER BY key_hash LIMIT $2"
-        # The lock lives as long as the statement: nothing is left behind in a connection that pgbouncer shares.
+        due = "clean_at" if is_swept else "forget_at"
+        later = f"""\
+, later AS (
+    UPDATE {table} SET clean_at = forget_at
+    WHERE key_hash = ANY(ARRAY(SELECT key_hash FROM due WHERE NOT is_dead)) AND NOT {_DEAD}
+)"""
+        # The lock lives as long as the statement: nothing is left behind in a connection that pgbouncer shares. $3 is
+        # where the batch before ended: what it left behind in the index is not passed again. An array is looked up in
+        # the index, however many rows the planner believes there are.
         self.clean = f"""\
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtextextended($1, 1)) AS ours
-), dead AS (
-    SELECT key_hash FROM {table} WHERE (SELECT ours FROM turn) AND {_DEAD} LIMIT $2 FOR UPDATE SKIP LOCKED
+), due AS MATERIALIZED (
+    SELECT key_hash, {due} AS due_at, {_DEAD} AS is_dead FROM {table}
+    WHERE (SELECT ours FROM turn) AND {due} < now() - interval '1 minute' AND {due} >= to_timestamp($3::float8)
+    ORDER BY {due} LIMIT $2 FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM {table} t USING dead WHERE t.key_hash = dead.key_hash AND {_DEAD} RETURNING true
-) SELECT count(*) FROM gone"""
+    DELETE FROM {table} WHERE key_hash = ANY(ARRAY(SELECT key_hash FROM due WHERE is_dead)) AND {_DEAD} RETURNING true
+){later if is_swept else ""}
+SELECT (SELECT count(*) FROM gone), count(*), date_part('epoch', max(due_at)) FROM due"""
 
 
 def _list(arguments: dict[str, str]) -> str:
@@ -146,6 +164,11 @@ def _written(argument: dict[str, str], *, is_jsonb: bool) -> dict[str, str]:
     }
 
 
+def _moved(written: dict[str, str], *, is_swept: bool) -> dict[str, str]:
+    """For a row that is there: what ends sooner is to be found sooner."""
+    return {**written, "clean_at": f"least(s.clean_at, {written['forget_at']})"} if is_swept else written
+
+
 def _touched(argument: dict[str, str]) -> str:
     # greatest() would pass over a NULL, which in expires_at is later than any time.
     return f"""seen_at = greatest(s.seen_at, to_timestamp({argument["seen_at"]})),
@@ -160,7 +183,7 @@ def _from_now(seconds: str) -> str:
 
 def _assign(columns: dict[str, str], version: str) -> str:
     """For SET: but a row that has this *version* was written before, and what a touch moved since then stays (S6)."""
-    touched = ("seen_at", "expires_at", "forget_at", "updated_at")
+    touched = ("seen_at", "expires_at", "forget_at", "clean_at", "updated_at")
     return ", ".join(
         f"{name} = CASE WHEN s.version = {version} THEN s.{name} ELSE {new} END"
         if name in touched

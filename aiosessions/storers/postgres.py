@@ -1,5 +1,6 @@
 """Sessions in a PostgreSQL table, through asyncpg."""
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Literal, cast
@@ -98,11 +99,15 @@ class PostgresStorer:
     def _setup(self, layout: Layout, server: Server) -> None:
         self._layout = layout
         self._server = server
-        self._sql = sql = Statements(layout)
         self.durable: bool = not layout.unlogged
         self.stores_json: bool = layout.is_jsonb
         self._openings = Loops(lambda: Openings(self._prepare, server.close))
         self._reads = Batches(self._read_all, most=_TOGETHER)
+        self._say(Statements(layout))
+
+    def _say(self, sql: Statements) -> None:
+        """Use these from now on."""
+        server, self._sql = self._server, sql
         self._creates = Writes(server, sql.create, sql.all_create, most=_TOGETHER)
         self._replaces = Writes(server, sql.replace, sql.all_replace, most=_TOGETHER)
         self._touches = Writes(server, sql.touch, sql.all_touch, most=_TOGETHER)
@@ -158,13 +163,14 @@ class PostgresStorer:
             last = rows[-1][0]
 
     async def clean(self) -> int:
-        removed = 0
+        removed, last = 0, -math.inf
+        gone: int
+        looked_at: int
         while True:
-            rows = await self._server.fetch(self._sql.clean, self._layout.lock, _BATCH)
-            count = int(rows[0][0])
-            removed += count
+            ((gone, looked_at, last),) = await self._server.fetch(self._sql.clean, self._layout.lock, _BATCH, last)
+            removed += gone
             # Fewer than asked for: done, or another replica is at it.
-            if count < _BATCH:
+            if looked_at < _BATCH:
                 return removed
 
     async def _read_all(self, hashes: Sequence[bytes]) -> Sequence[Record | None]:
@@ -173,4 +179,4 @@ class PostgresStorer:
         return [found.get(key_hash) for key_hash in hashes]
 
     async def _prepare(self) -> None:
-        await prepare(self._server, self._layout, self._sql)
+        self._say(await prepare(self._server, self._layout))
