@@ -685,7 +685,7 @@ class TestHeaders:
         transport.vary(RawHeaders(lines), "test")
         sent = RawHeaders(lines)
         assert (sent.header(header), sent.header("Vary")) == ([TOKEN], [header])
-        assert transport.read(request(**{header.replace("-", "_"): TOKEN}), "test").token == TOKEN
+        assert transport.read(request(**{header.lower().replace("-", "_"): TOKEN}), "test").token == TOKEN
 
     def test_prefixes_are_configurable(self) -> None:
         """Issue 4."""
