@@ -109,8 +109,6 @@ class CookieOverseer(Overseer[T]):
             clock=clock,
             must_end=revocations is not None,
         )
-        assert self._sealed is not None
-        self._seals = self._sealed
         self._replay_protection = replay_protection
         if revocations is not None:
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
@@ -152,7 +150,7 @@ class CookieOverseer(Overseer[T]):
 
         session = self._session_type(place, carried, reply, value, state)
         is_old = touch and now - state.seen_at >= lifetime.touch_window
-        if is_old or (self._seals.reseals and self._seals.is_stale(carried.token or "")):
+        if is_old or (self._sealed.reseals and self._sealed.is_stale(carried.token)):
             session.touch()
         self._report("loaded", place.name, state.handle, state.owner)
         return session
@@ -164,7 +162,7 @@ class CookieOverseer(Overseer[T]):
                 self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
             return None
 
-        claims = self._seals.open(place, carried.token)
+        claims = self._sealed.open(place, carried.token)
         if claims is None:
             return None
         state = self._state_of(claims)
@@ -257,7 +255,7 @@ class CookieOverseer(Overseer[T]):
         state = replace(state, meta=meta)
         expires_at = state.deadline(self.lifetime)
         claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
-        token = self._seals.seal(place, claims)
+        token = self._sealed.seal(place, claims)
         max_age = meta.effective_lifetime(self.lifetime).max_age(now, meta.ends_at)
         if len(token) > _SURE_TO_FIT:
             place.transport.write(RawHeaders([]), place.name, token, plan.session._carried, max_age)
@@ -333,7 +331,7 @@ class CookieOverseer(Overseer[T]):
         """End it for every copy of its token, where there are revocations; False if somebody else had."""
         state = ending.state
         if state is None:
-            claims = self._seals.peek(place, ending.token)
+            claims = self._sealed.peek(place, ending.token)
             state = None if claims is None else self._state_of(claims)
         if state is None:
             return True

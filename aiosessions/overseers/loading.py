@@ -7,7 +7,7 @@ from aiosessions._place import Place
 from aiosessions._state import Ending, Standing, State
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.references import References
+from aiosessions.overseers.sealed import Sealed
 from aiosessions.overseers.touches import Touches
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
@@ -52,7 +52,7 @@ class Loading(Generic[T]):
     Args:
         backend: of the store.
         codec: likewise.
-        references: what the texts of clients mean.
+        sealed: what the texts of clients mean.
         touches: extends what is read.
         on_storer_error: see StorageOverseer.
         on_reuse: likewise.
@@ -62,7 +62,7 @@ class Loading(Generic[T]):
         self,
         backend: Backend,
         codec: CheckedCodec[T],
-        references: References,
+        sealed: Sealed,
         touches: Touches,
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
@@ -70,7 +70,7 @@ class Loading(Generic[T]):
         self._backend = backend
         self._storer = backend.storer
         self._codec = codec
-        self._references = references
+        self._sealed = sealed
         self._touches = touches
         self._report = backend.report
         self._on_storer_error = on_storer_error
@@ -82,7 +82,7 @@ class Loading(Generic[T]):
         Raises:
             StorerError: the backend failed, and `on_storer_error` says so.
         """
-        token = self._references.opened(place, carried)
+        token = self._sealed.token(place, carried)
         if token is None:
             return _ABSENT
 
@@ -132,7 +132,7 @@ class Loading(Generic[T]):
                 return _ABSENT
             state = seen
         self._report("loaded", place.name, token.handle, state.owner)
-        return Found(value, state, digest, self._references.stale(carried, token))
+        return Found(value, state, digest, token if self._sealed.is_stale(carried.token) else None)
 
     async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Absent:
         """A wrong secret: forged, or one that was right before."""

@@ -84,8 +84,8 @@ class Overseer(Store[T], ABC):
         self.fresh: Blank[T] = Blank(self._codec, value_type, default)
         self._value_type = value_type
         self._report = Reporter(on_event)
-        self._sealed = None if sealer is None else Sealed(sealer, now=self.now, report=self._report)
-        self._must_end = must_end or (self._sealed is not None and self._sealed.must_end)
+        self._sealed = Sealed(sealer, now=self.now, report=self._report)
+        self._must_end = must_end or self._sealed.must_end
         self._holder = Holder(backend, clean_every, repr(self))
         kind = session_type(value_type)
         self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind

@@ -33,7 +33,6 @@ from aiosessions.overseers.loading import Found, Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.plan import Plan, ending_of, gone
 from aiosessions.overseers.race import META_BYTES, Bid, Race
-from aiosessions.overseers.references import References
 from aiosessions.overseers.touches import Touches
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.storer import Storer
@@ -123,14 +122,13 @@ class StorageOverseer(Overseer[T]):
             on_conflict=on_conflict,
         )
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report)
-        self._references = References(self._sealed, self._report)
         self._devices = Devices(self._backend, f"{namespace}:")
         self._race = Race(self._backend, max_size)
         self._touches = Touches(self._backend, self._race)
-        self._endings = Endings(self._backend, self._references.known)
-        self._loading = Loading(self._backend, self._codec, self._references, self._touches, on_storer_error, on_reuse)
+        self._endings = Endings(self._backend, self._sealed.known)
+        self._loading = Loading(self._backend, self._codec, self._sealed, self._touches, on_storer_error, on_reuse)
         if sealer is not None:
-            self._references.prove(self._places.own, self.now(), self.lifetime)
+            self._sealed.prove(self._places.own, self.lifetime)
 
     # reading
 
@@ -209,7 +207,7 @@ class StorageOverseer(Overseer[T]):
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
         """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
         secrets, presented = session._state.meta.secrets, session._presented
-        if can_tell and session._stale is not None and self._references.reseals and secrets.is_newest(presented):
+        if can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
             return True
 
         meta = session._state.meta
@@ -269,7 +267,7 @@ class StorageOverseer(Overseer[T]):
             place,
             plan.wishes,
             partial(saved, plan, self._changes),
-            partial(self._references.text, place),
+            partial(self._sealed.text, place),
             session._presented,
             plan.can_tell,
             session._stale,
