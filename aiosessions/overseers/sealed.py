@@ -36,8 +36,10 @@ class Sealed:
         self._sealer = sealer
         self._now = now
         self._report = report
-        self._resealing = sealer if isinstance(sealer, Resealing) else None
-        self.must_end: bool = isinstance(sealer, Expiring) and sealer.needs_expiry
+        self._resealing: Resealing | None = None
+        if sealer is not None and isinstance(sealer, Resealing):
+            self._resealing = sealer
+        self.must_end: bool = sealer is not None and isinstance(sealer, Expiring) and sealer.needs_expiry
         self.reseals: bool = self._resealing is not None and self._resealing.reseal
 
     def seal(self, place: Place, claims: Claims) -> str:
