@@ -28,7 +28,7 @@ __all__ = [
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
-_REMEMBERED = 64
+_LINEAGE = 64 * _ANCESTOR.size
 _REMEMBERED_SECONDS = 30.0
 """Longer than a storer's time-out and a driver's own retries together."""
 
@@ -354,15 +354,16 @@ def advance(
         flashes,
         own,
         spelling,
-        b"" if now - state.seen_at >= _REMEMBERED_SECONDS or not state.version else _lineage(state),
+        _lineage(state, version) if state.version and now - state.seen_at < _REMEMBERED_SECONDS else b"",
     )
     owner = wishes.user[0] if wishes.user else state.owner
     return State(handle, value, owner, created_at, now, version, following, now)
 
 
-def _lineage(state: State) -> bytes:
-    """The versions that what is written over *state* descends from; nothing, unless others wrote a moment ago."""
-    return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_REMEMBERED * _ANCESTOR.size :]
+def _lineage(state: State, version: int) -> bytes:
+    """The versions that *version* descends from; several who write together write one."""
+    lineage = state.meta.lineage
+    return lineage if version == state.version else (lineage + _ANCESTOR.pack(state.version))[-_LINEAGE:]
 
 
 def is_time(seconds: float) -> bool:

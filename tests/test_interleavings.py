@@ -35,32 +35,31 @@ OnConflict = Literal["merge", "raise"]
 
 
 class Pause:
-    """Where another request may go on; this one may not before *lock* is free."""
+    """Where another request may go on; this one may not before *event* has happened."""
 
-    def __init__(self, lock: "SteppedLock | None" = None) -> None:
-        self.lock = lock
+    def __init__(self, event: "SteppedEvent | None" = None) -> None:
+        self.event = event
 
-    def __await__(self) -> Generator["SteppedLock | None", None, None]:
-        yield self.lock
+    def __await__(self) -> Generator["SteppedEvent | None", None, None]:
+        yield self.event
 
 
 async def pause(*_: object) -> None:
     await Pause()
 
 
-class SteppedLock:
+class SteppedEvent:
     """What requests wait for that take turns."""
 
-    def __init__(self, *, fast_acquire: bool) -> None:
-        self.is_taken = False
+    def __init__(self) -> None:
+        self.is_set = False
 
-    async def acquire(self) -> None:
-        while self.is_taken:
+    async def wait(self) -> None:
+        while not self.is_set:
             await Pause(self)
-        self.is_taken = True
 
-    def release(self) -> None:
-        self.is_taken = False
+    def set(self) -> None:
+        self.is_set = True
 
 
 @dataclass
@@ -130,12 +129,12 @@ class Request:
         self.loaded_epoch: int | None = None
         self.is_dropped = False
         self.handle = ""
-        self.waits_for: SteppedLock | None = None
-        self.steps: Coroutine[SteppedLock | None, None, None] = self._run()
+        self.waits_for: SteppedEvent | None = None
+        self.steps: Coroutine[SteppedEvent | None, None, None] = self._run()
 
     @property
     def can_go_on(self) -> bool:
-        return self.waits_for is None or not self.waits_for.is_taken
+        return self.waits_for is None or self.waits_for.is_set
 
     async def _run(self) -> None:
         world = self.world
@@ -347,7 +346,8 @@ def never(_: float, *, shield: bool = False) -> "nullcontext[SimpleNamespace]":
 @pytest.fixture(autouse=True)
 def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
-    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Lock=SteppedLock, move_on_after=never)
+    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Event=SteppedEvent, move_on_after=never)
+    monkeypatch.setattr("aiosessions._turn.anyio", stepped)
     monkeypatch.setattr("aiosessions.overseers.race.anyio", stepped)
     monkeypatch.setattr("aiosessions.overseers.overseer.anyio", stepped)
 

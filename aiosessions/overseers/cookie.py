@@ -25,9 +25,9 @@ from aiosessions._request import RawHeaders
 from aiosessions._session import Session
 from aiosessions._state import Ending, Held, State, advance
 from aiosessions._tokens import new_handle
+from aiosessions.overseers.changes import Plan, ending_of
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.plan import Plan, ending_of
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.sealers.sealer import Claims, Sealer
 from aiosessions.storers.storer import Storer

@@ -8,7 +8,6 @@ from aiosessions._state import Ending, Standing, State
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.sealed import Sealed
-from aiosessions.overseers.touches import Touches
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -53,7 +52,6 @@ class Loading(Generic[T]):
         backend: of the store.
         codec: likewise.
         sealed: what the texts of clients mean.
-        touches: extends what is read.
         on_storer_error: see StorageOverseer.
         on_reuse: likewise.
     """
@@ -63,7 +61,6 @@ class Loading(Generic[T]):
         backend: Backend,
         codec: CheckedCodec[T],
         sealed: Sealed,
-        touches: Touches,
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
@@ -71,7 +68,6 @@ class Loading(Generic[T]):
         self._storer = backend.storer
         self._codec = codec
         self._sealed = sealed
-        self._touches = touches
         self._report = backend.report
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
@@ -127,12 +123,14 @@ class Loading(Generic[T]):
             return Absent(ended=(Ending(state),))
 
         if touch and now - state.seen_at >= lifetime.touch_window:
-            seen = await self._touches.while_read(place, state)
+            seen = await self._backend.touch_while_read(place, state)
             if seen is None:
                 return _ABSENT
             state = seen
         self._report("loaded", place.name, token.handle, state.owner)
-        return Found(value, state, digest, token if self._sealed.is_stale(carried.token) else None)
+        return Found(
+            value, state, digest, token if self._sealed.resealing and self._sealed.is_stale(carried.token) else None
+        )
 
     async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Absent:
         """A wrong secret: forged, or one that was right before."""

@@ -31,8 +31,7 @@ from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions._watched import watched
-from aiosessions.overseers.changes import Changes, OnConflict
-from aiosessions.overseers.plan import Plan, ending_of, gone
+from aiosessions.overseers.changes import Changes, OnConflict, Plan, ending_of, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
@@ -315,14 +314,17 @@ class Overseer(Store[T], ABC):
         self, session: Session[T], wishes: Wishes, value: T, data: bytes, *, is_changed: bool, can_tell: bool
     ) -> Plan[T] | None:
         """The first phase of a save: check, no I/O."""
-        is_new = not session._state.handle
-        if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
-            if is_changed:
-                self._codec.check(value, data)
-            return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
-        if wishes.is_touched and not is_new:
-            return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
-        return ending_of(session)
+        state, lives = session._state, session._lives
+        is_write = is_changed or (
+            wishes.is_write or self._is_due(session, can_tell=can_tell) if state.handle else wishes.is_content
+        )
+        if not is_write and not (wishes.is_touched and state.handle):
+            return ending_of(session)
+        if is_changed:
+            self._codec.check(value, data)
+        if wishes is not NOTHING:
+            wishes = wishes.copy()
+        return self._plan(Plan(session, state, lives, data, wishes, is_changed, is_write, can_tell))
 
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""

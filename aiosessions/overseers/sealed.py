@@ -27,20 +27,21 @@ class Sealed:
 
     Attributes:
         must_end: whether its tokens have to end.
+        resealing: the sealer, if it knows which tokens are under an older key.
         reseals: whether a token under an older key is replaced when it is read, and not at the next write.
     """
 
-    __slots__ = ("_now", "_report", "_resealing", "_sealer", "must_end", "reseals")
+    __slots__ = ("_now", "_report", "_sealer", "must_end", "resealing", "reseals")
 
     def __init__(self, sealer: Sealer | None, *, now: Callable[[], float], report: Reporter) -> None:
         self._sealer = sealer
         self._now = now
         self._report = report
-        self._resealing: Resealing | None = None
+        self.resealing: Resealing | None = None
         if sealer is not None and isinstance(sealer, Resealing):
-            self._resealing = sealer
+            self.resealing = sealer
         self.must_end: bool = sealer is not None and isinstance(sealer, Expiring) and sealer.needs_expiry
-        self.reseals: bool = self._resealing is not None and self._resealing.reseal
+        self.reseals: bool = self.resealing is not None and self.resealing.reseal
 
     def seal(self, place: Place, claims: Claims) -> str:
         """A token."""
@@ -66,7 +67,7 @@ class Sealed:
 
     def is_stale(self, text: str | None) -> bool:
         """Whether a token that was opened would be sealed under another key today."""
-        return self._resealing is not None and text is not None and not self._resealing.is_current(text)
+        return self.resealing is not None and text is not None and not self.resealing.is_current(text)
 
     # of a session that is stored
 

@@ -22,18 +22,15 @@ from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, Ending, State
+from aiosessions._state import Ending, State
 from aiosessions._store import SessionInfo, Store, Untyped
-from aiosessions._tokens import Token, is_handle
+from aiosessions._tokens import is_handle
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.changes import Updated, saved
+from aiosessions.overseers.changes import Made, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
-from aiosessions.overseers.endings import Endings
 from aiosessions.overseers.loading import Found, Loading
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.plan import Plan, ending_of, gone
-from aiosessions.overseers.race import META_BYTES, Bid, Race
-from aiosessions.overseers.touches import Touches
+from aiosessions.overseers.race import META_BYTES, Race
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
@@ -121,12 +118,10 @@ class StorageOverseer(Overseer[T]):
             clock=clock,
             on_conflict=on_conflict,
         )
-        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report)
+        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
         self._devices = Devices(self._backend, f"{namespace}:")
-        self._race = Race(self._backend, max_size)
-        self._touches = Touches(self._backend, self._race)
-        self._endings = Endings(self._backend, self._sealed.known)
-        self._loading = Loading(self._backend, self._codec, self._sealed, self._touches, on_storer_error, on_reuse)
+        self._race = Race(self._backend, self._sealed, max_size)
+        self._loading = Loading(self._backend, self._codec, self._sealed, on_storer_error, on_reuse)
         if sealer is not None:
             self._sealed.prove(self._places.own, self.lifetime)
 
@@ -157,7 +152,7 @@ class StorageOverseer(Overseer[T]):
 
         with STRIPPED:
             await self._holder.ready()
-            newest = await self._race.newest(session._place, session._state)
+            newest = await self._backend.newest(session._place, session._state)
         if newest is None:
             return False
 
@@ -230,10 +225,10 @@ class StorageOverseer(Overseer[T]):
             )
         limit = self._race.limit
         if limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit):
-            self._race.check(self._bid(plan), state)  # before anything of this request is written
+            self._race.check(plan, partial(self._changes.saved, plan))  # before anything of this request is written
         if not plan.is_changed and not wishes.is_write:  # a rotation is due
             try:
-                self._race.check(self._bid(plan), state)
+                self._race.check(plan, partial(self._changes.saved, plan))
             except UnsupportedError:  # there are public keys only: this store reads
                 return ending_of(session)
         return plan
@@ -246,45 +241,30 @@ class StorageOverseer(Overseer[T]):
             if plan.wishes.is_touched:
                 await self._touch(plan)
             return
-        if session._ended and not plan.wishes.is_login and await self._endings.has_heir(session):
+        if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
             return
 
-        is_claim = plan.is_changed or plan.wishes.is_claim
-        await self._put(session, self._bid(plan), plan.state, plan.data, lives=plan.lives, is_claim=is_claim)
+        await self._put(plan, partial(self._changes.saved, plan))
 
     async def _touch(self, plan: Plan[T]) -> None:
         session = plan.session
-        seen = await self._touches.on_request(session._place, plan.state)
+        seen = await self._backend.touch(session._place, plan.state)
         if seen is None:
             self._drop(session, "gone")
         elif session._lives == plan.lives:
             session._settled(seen, lives=plan.lives, wishes=plan.wishes)
 
-    def _bid(self, plan: Plan[T]) -> Bid:
-        session, place = plan.session, plan.session._place
-        return Bid(
-            place,
-            plan.wishes,
-            partial(saved, plan, self._changes),
-            partial(self._sealed.text, place),
-            session._presented,
-            plan.can_tell,
-            session._stale,
-        )
+    async def _put(self, plan: Plan[T], make: Callable[[State], Made], *, is_update: bool = False) -> bool:
+        """Write, and take what stands then into the session; False: it was gone.
 
-    async def _put(
-        self, session: Session[T], bid: Bid, over: State, base: bytes, *, lives: int, is_claim: bool = True
-    ) -> bool:
-        """Write over *over* or what won, and take what stands then into the session; False: it was gone.
-
-        *base* is the session's value as the bid knows it, *lives* how often it had been destroyed then. Where there is
-        no *is_claim* a lost race is no error: who only took flashes wants nothing of anybody.
+        A lost race is no error for who only took flashes: that is no claim on anything.
         """
+        session, place, wishes = plan.session, plan.session._place, plan.wishes
         try:
-            won = await self._race.write(bid, over)
+            won = await self._race.write(plan, make, is_update=is_update)
         except ConflictError:
-            if not is_claim:
+            if not plan.is_changed and not wishes.is_claim:
                 return True
             self._report("conflict", session.name, session.handle, session.user_id)
             raise
@@ -293,27 +273,28 @@ class StorageOverseer(Overseer[T]):
             return False
 
         state, made = won.state, won.made
-        if made is None or made.is_changed or not bid.is_update:
+        is_created = state.handle != plan.state.handle
+        if made.is_changed or not is_update:
             kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
             reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report("created" if won.is_created else kind, session.name, state.handle, state.owner, reason=reason)
-        if made is not None and made.fields:
-            self._report("merged", session.name, state.handle, state.owner, fields=made.fields)
+            self._report("created" if is_created else kind, place.name, state.handle, state.owner, reason=reason)
+        if made.fields:
+            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
 
         presented = (won.digest or session._presented) if won.sealed else None
-        if not session._settled(state, lives=lives, wishes=bid.wishes, presented=presented):
+        if not session._settled(state, lives=plan.lives, wishes=wishes, presented=presented):
             return True  # destroyed meanwhile: it ends next
-        if made is None or made.is_merged:  # others' changes came in
-            session.value = self._changes.merger.adopted(session.value, base, state.value)
-        if won.is_created:
+        if state.value != plan.data:  # others' changes came in
+            session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
+        if is_created:
             session._ends_now()
         if won.sealed:
             max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at)
-            session._reply.tell(session._place, session._carried, won.sealed, max_age)
+            session._reply.tell(place, session._carried, won.sealed, max_age)
         return True
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
-        await self._endings.end(session._place, ending)
+        await self._backend.end(session._place, ending)
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         if not session.handle:
@@ -321,15 +302,9 @@ class StorageOverseer(Overseer[T]):
             return
 
         await self._holder.ready()
-        lives, place = session._lives, session._place
         updated = Updated(session, change, self._changes)
-        newest = await self._race.newest(place, session._state)
-        if newest is None:
-            self._drop(session, "gone")
-            raise gone(session)
-
-        bid = Bid(place, NOTHING, updated, _never_sealed, b"", can_tell=False, is_update=True)
-        if not await self._put(session, bid, newest, updated.base, lives=lives):
+        plan = Plan(session, session._state, session._lives, updated.base, is_changed=True)
+        if not await self._put(plan, updated, is_update=True):
             raise gone(session)
 
     # the user's sessions
@@ -388,8 +363,3 @@ class StorageOverseer(Overseer[T]):
         if is_ended:
             self._report("destroyed", place.name, handle, user_id)
         return is_ended
-
-
-def _never_sealed(_: Token, __: State) -> str:
-    """An update rotates no secret, and so has no token to seal."""
-    return ""
