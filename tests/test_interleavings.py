@@ -122,8 +122,9 @@ class SteppedStorer(MemoryStorer):
 class Request:
     """One request of the browser: load, act, save."""
 
-    def __init__(self, world: "World", name: str, action: str) -> None:
+    def __init__(self, world: "World", name: str, action: str, store: StorageOverseer[Cart]) -> None:
         self.world = world
+        self.store = store
         self.name = name
         self.action = action
         self.loaded_epoch: int | None = None
@@ -143,13 +144,13 @@ class Request:
             world.clock.time += IDLE + 1
             return
         async with world.browser.visit() as visit:
-            session = await world.store.get(visit.request, touch=self.action == "touch")
+            session = await self.store.get(visit.request, touch=self.action == "touch")
             if not session.is_new:
                 self.loaded_epoch = session._state.meta.epoch
             await pause()
             try:
                 await self._act(session)
-                await world.store.save(session, visit.response)
+                await self.store.save(session, visit.response)
             except (ConflictError, NoSessionError, ResponseStartedError):
                 self.is_dropped = True
             self.handle = session.handle
@@ -162,7 +163,7 @@ class Request:
             case "note":
                 session.value.note = self.name
             case "update":
-                await self.world.store.update(session, lambda cart: cart.items.append(self.name))
+                await self.store.update(session, lambda cart: cart.items.append(self.name))
             case "flash":
                 session.flash(self.name)
             case "login":
@@ -175,13 +176,27 @@ class Request:
 
 
 class World:
-    """One browser with a stored session, one store, and the requests that meet."""
+    """One browser with a stored session, and the requests that meet, in one process or in several: each has a store of its own."""
 
-    def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge") -> None:
+    def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge", *, processes: int = 1) -> None:
         self.clock = MovableClock()
         self.storer = SteppedStorer(self.clock.now)
         self.events: list[tuple[Request | None, Event]] = []
-        self.store: StorageOverseer[Cart] = StorageOverseer(
+        self.stores = [self._store(on_conflict) for _ in range(processes)]
+        self.store = self.stores[0]
+        self.browser = Visitor()
+        self.finished: list[Request] = []
+        finish(Request(self, "first", "write", self.store))
+        (self.key,) = {write.key for write in self.storer.writes}
+        self.finished.clear()
+        self.storer.writes.clear()
+        self.requests = [
+            Request(self, f"{action}{index}", action, self.stores[index % processes])
+            for index, action in enumerate(actions)
+        ]
+
+    def _store(self, on_conflict: OnConflict) -> StorageOverseer[Cart]:
+        store = StorageOverseer(
             Cart,
             self.storer,
             lifetime=Lifetime.nist_aal2(),
@@ -189,14 +204,8 @@ class World:
             on_conflict=on_conflict,
             on_event=lambda event: self.events.append((self.storer.running, event)),
         )
-        self.store._holder.is_open = True  # there is no event loop to open it in
-        self.browser = Visitor()
-        self.finished: list[Request] = []
-        finish(Request(self, "first", "write"))
-        (self.key,) = {write.key for write in self.storer.writes}
-        self.finished.clear()
-        self.storer.writes.clear()
-        self.requests = [Request(self, f"{action}{index}", action) for index, action in enumerate(actions)]
+        store._holder.is_open = True  # there is no event loop to open it in
+        return store
 
     def step(self, request: Request) -> bool:
         """Let one request go on to its next stop; False when it has ended."""
@@ -295,12 +304,12 @@ def check(world: World, order: list[int]) -> None:
         assert user == [words[-1].name], f"logged out by a slow answer: {about}"
 
 
-def explore(actions: tuple[str, ...], on_conflict: OnConflict) -> int:
+def explore(actions: tuple[str, ...], on_conflict: OnConflict, processes: int) -> int:
     """Try every order; how many there were."""
     choices: list[list[int]] = []
     count = 0
     while True:
-        world = World(actions, on_conflict)
+        world = World(actions, on_conflict, processes=processes)
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:
@@ -352,11 +361,12 @@ def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiosessions.overseers.overseer.anyio", stepped)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("on_conflict", ["merge", "raise"])
 @pytest.mark.parametrize("actions", list(combinations_with_replacement(ACTIONS, 2)), ids="-".join)
-def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: OnConflict) -> None:
+def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: OnConflict, processes: int) -> None:
     """F3, F4, F14, R8, R18, S15."""
-    assert explore(actions, on_conflict) > 5
+    assert explore(actions, on_conflict, processes) > 5
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -364,7 +374,7 @@ def test_three_requests_in_many_orders(seed: int) -> None:
     """F3, F4, F14, R8, R18, S15: a seeded choice of meetings and of orders."""
     chance = random.Random(seed)  # the same in each run
     for _ in range(150):
-        world = World(tuple(chance.choices(ACTIONS, k=3)))
+        world = World(tuple(chance.choices(ACTIONS, k=3)), processes=chance.choice((1, 2, 3)))
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:
