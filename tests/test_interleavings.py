@@ -176,7 +176,7 @@ class Request:
 
 
 class World:
-    """One browser with a stored session, and the requests that meet, in one process or in several: each has a store of its own."""
+    """One browser with a stored session, and the requests that meet; each process has a store of its own."""
 
     def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge", *, processes: int = 1) -> None:
         self.clock = MovableClock()

@@ -210,9 +210,6 @@ class Race:
                     await line.turn.ended()
             while line.turn.is_taken and bid.is_open and bid not in line.waiting:  # its write is under way
                 await line.turn.ended()
-        except BaseException:
-            bid.is_open = False  # nobody asks any more
-            raise
         finally:
             if bid in line.waiting:
                 line.waiting.remove(bid)
@@ -228,9 +225,7 @@ class Race:
                 batch, base = await self._try(line, batch, base), None
             if batch:
                 await self._settle(line, batch, base)
-        finally:  # who leads may be cancelled, and then another does
-            if len(batch) > 1:
-                line.waiting[:0] = [other for other in batch if other.is_open and other is not bid]
+        finally:  # who leads may be cancelled: then those whose write is still open lead themselves
             line.turn.is_taken = False
             if line.turn.waiting is not None:
                 line.turn.end()
