@@ -35,8 +35,8 @@ class Plan(msgspec.Struct, Generic[T], eq=False, gc=False):
     session: Session[T]
     state: State
     lives: int
-    data: bytes = b""
-    wishes: Wishes = NOTHING
+    data: bytes
+    wishes: Wishes
     is_changed: bool = False
     is_write: bool = False
     can_tell: bool = False
@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, Generic[T], eq=False, gc=False):
 
 def ending_of(session: Session[T]) -> Plan[T] | None:
     """A plan that only ends what was destroyed; None if that is nothing either."""
-    return Plan(session, session._state, session._lives) if session._is_ending else None
+    return Plan(session, session._state, session._lives, b"", NOTHING) if session._is_ending else None
 
 
 def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type

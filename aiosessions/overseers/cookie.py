@@ -30,9 +30,10 @@ from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.storers.holding import Holder
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
-from aiosessions.values.codecs import Codec
+from aiosessions.values.codecs import Codec, codec_for
 
 __all__ = ["CookieOverseer"]
 
@@ -93,24 +94,12 @@ class CookieOverseer(Overseer[T]):
         if codec is not None and sealer.needs_json and not codec.is_json:
             raise ConfigError(f"codec={type(codec).__name__} is not JSON, which {type(sealer).__name__} needs")
 
-        super().__init__(
-            value_type,
-            name=name,
-            default=default,
-            codec=codec,
-            prefers_json=sealer.needs_json,
-            backend=revocations,
-            clean_every=timedelta(hours=1),
-            transport=transport,
-            sealer=sealer,
-            lifetime=lifetime,
-            namespace=namespace,
-            on_event=on_event,
-            clock=clock,
-            must_end=revocations is not None,
-        )
+        checked = codec_for(value_type, json=sealer.needs_json, codec=codec)
+        super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
         self._replay_protection = replay_protection
         if revocations is not None:
+            self._must_end = True
+            self._holder = Holder(revocations, timedelta(hours=1), repr(self))
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
             self._holder.check = self._revocations.check
         elif replay_protection:

@@ -4,7 +4,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 
 import anyio
@@ -31,15 +30,14 @@ from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions._watched import watched
-from aiosessions.overseers.changes import Changes, OnConflict, Plan, ending_of, gone
+from aiosessions.overseers.changes import Changes, Plan, ending_of, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
-from aiosessions.storers.storer import Storer
 from aiosessions.transports.cookies import default_transport
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.blank import Blank
-from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
+from aiosessions.values.codecs import CheckedCodec
 
 __all__ = ["Overseer"]
 
@@ -55,21 +53,15 @@ class Overseer(Store[T], ABC):
     def __init__(
         self,
         value_type: type[T],
-        *,
         name: str,
         default: Callable[[], T] | None,
-        codec: Codec[T] | None,
-        prefers_json: bool,
-        backend: Storer | None,
-        clean_every: timedelta | None,
+        codec: CheckedCodec[T],
         transport: Transport | None,
         sealer: Sealer | None,
         lifetime: Lifetime | None,
         namespace: str,
         on_event: Callable[[Event], None] | None,
         clock: Callable[[], float],
-        on_conflict: OnConflict = "merge",
-        must_end: bool = False,
     ) -> None:
         self._transport: Transport = default_transport() if transport is None else transport
         if lifetime is not None and not isinstance(lifetime, Lifetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
@@ -78,14 +70,14 @@ class Overseer(Store[T], ABC):
         self.name = name
         self.lifetime: Lifetime = lifetime or Lifetime()
         self.now: Clock = Clock(clock)
-        self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
-        self._changes = Changes(self._codec, on_conflict)
-        self.fresh: Blank[T] = Blank(self._codec, value_type, default)
+        self._codec = codec
+        self._changes = Changes(codec)
+        self.fresh: Blank[T] = Blank(codec, value_type, default)
         self._value_type = value_type
         self._report = Reporter(on_event)
         self._sealed = Sealed(sealer, now=self.now, report=self._report)
-        self._must_end = must_end or self._sealed.must_end
-        self._holder = Holder(backend, clean_every, repr(self))
+        self._must_end = self._sealed.must_end
+        self._holder = Holder(None, None, repr(self))
         kind = session_type(value_type)
         self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
         self._places = Places(self, name, namespace, self._transport)
@@ -265,7 +257,7 @@ class Overseer(Store[T], ABC):
             return self._dropped(session)
 
         data = self._codec.encode(session.value) if failed is None else self._encoded(session)
-        if failed is not None and data == failed[0] and wishes.asks_the_same(failed[1]):
+        if failed is not None and data == failed[0] and wishes == failed[1]:
             return ending_of(session)  # whoever asked for this save knows that it failed
         is_changed = (data != state.value or self._codec.may_hide) and not self._codec.unchanged(
             state.value, session.value, data, spelling=state.meta.spelling

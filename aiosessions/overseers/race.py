@@ -9,6 +9,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import anyio
@@ -20,7 +21,7 @@ from aiosessions._state import Meta, State, advance
 from aiosessions._tokens import Token, new_secret, new_token, new_version
 from aiosessions._turn import Turn
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.changes import Made, Plan
+from aiosessions.overseers.changes import Changes, Made, Plan
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.storers.batches import fresh
 from aiosessions.storers.storer import Record
@@ -134,36 +135,38 @@ class Race:
     Args:
         backend: of the store.
         sealed: makes the text that the client gets of a token, once it is known what is stored with it.
+        changes: makes the value that a save stores.
         limit: of value and meta, in bytes; None: none.
     """
 
-    __slots__ = ("_backend", "_lines", "_sealed", "limit")
+    __slots__ = ("_backend", "_changes", "_lines", "_sealed", "limit")
 
-    def __init__(self, backend: Backend, sealed: Sealed, limit: int | None) -> None:
+    def __init__(self, backend: Backend, sealed: Sealed, changes: Changes[Any], limit: int | None) -> None:
         self._backend = backend
         self._sealed = sealed
+        self._changes = changes
         self.limit: int | None = limit
         self._lines: dict[Hashable, Line] = {}
 
-    async def write(self, plan: Plan[Any], make: Make, *, is_update: bool = False) -> Won | None:
+    async def write(self, plan: Plan[Any], update: Make | None = None) -> Won | None:
         """Put it over what this request read, or else over the newest, until it wins.
 
         Args:
             plan: what to write; of a session of any type.
-            make: makes the value, over a state; raises what says that it cannot.
-            is_update: it begins with the newest; a write that failed is tried once more, so that one lost answer does
-                no harm; and what changes nothing is not written.
+            update: makes the value, over a state, from the newest on; raises what says that it cannot. A write that
+                failed is tried once more, so that one lost answer does no harm; what changes nothing is not written.
 
         Returns:
             The write that stands; None: the session is gone or of another epoch, and stays as it is.
 
         Raises:
-            ConflictError: *make* says so, or others won for five seconds.
+            ConflictError: a merge says so, or others won for five seconds.
             StorerError: the backend failed; whether it wrote is unknown.
         """
-        over = plan.state
+        over, make = plan.state, update or partial(self._changes.saved, plan)
         if over.handle:
-            won = await self._in_line(Bid(plan.session._place.prefix + over.handle, over, plan, make, is_update))
+            bid = Bid(plan.session._place.prefix + over.handle, over, plan, make, is_update=update is not None)
+            won = await self._in_line(bid)
             if won is not None or not plan.wishes.is_login:
                 return won
             # a login whose record is gone is a session of its own; it takes along what this request saw of it
@@ -175,9 +178,10 @@ class Race:
                 return won
         raise StorerError(f"session {plan.session.name!r}: the backend says that three new random keys are taken")
 
-    def check(self, plan: Plan[Any], make: Make) -> None:
-        """Raise whatever speaks against the write as far as this request knows; asks no backend."""
-        self._compose(plan, plan.state, make(plan.state), new_version(), can_tell=plan.can_tell)
+    def check(self, plan: Plan[Any]) -> None:
+        """Raise whatever speaks against a save as far as this request knows; asks no backend."""
+        made = self._changes.saved(plan, plan.state)
+        self._compose(plan, plan.state, made, new_version(), can_tell=plan.can_tell)
 
     # the line of one session
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from aiosessions._errors import (
@@ -22,19 +21,20 @@ from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
-from aiosessions._state import Ending, State
+from aiosessions._state import NOTHING, Ending
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import is_handle
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.changes import Made, Plan, Updated, ending_of, gone
+from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
-from aiosessions.overseers.loading import Found, Loading
+from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.race import META_BYTES, Race
 from aiosessions.sealers.sealer import Sealer
+from aiosessions.storers.holding import Holder
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
-from aiosessions.values.codecs import Codec
+from aiosessions.values.codecs import Codec, codec_for
 
 __all__ = ["StorageOverseer"]
 
@@ -102,25 +102,13 @@ class StorageOverseer(Overseer[T]):
         if not hasattr(storer, "replace"):
             raise ConfigError(f"storer={type(storer).__name__} is no Storer: it has no replace()")
 
-        super().__init__(
-            value_type,
-            name=name,
-            default=default,
-            codec=codec,
-            prefers_json=True,
-            backend=storer,
-            clean_every=clean_every,
-            transport=transport,
-            sealer=sealer,
-            lifetime=lifetime,
-            namespace=namespace,
-            on_event=on_event,
-            clock=clock,
-            on_conflict=on_conflict,
-        )
+        checked = codec_for(value_type, json=True, codec=codec)
+        super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
+        self._changes = Changes(checked, on_conflict)
+        self._holder = Holder(storer, clean_every, repr(self))
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
         self._devices = Devices(self._backend, f"{namespace}:")
-        self._race = Race(self._backend, self._sealed, max_size)
+        self._race = Race(self._backend, self._sealed, self._changes, max_size)
         self._loading = Loading(self._backend, self._codec, self._sealed, on_storer_error, on_reuse)
         if sealer is not None:
             self._sealed.prove(self._places.own, self.lifetime)
@@ -132,11 +120,10 @@ class StorageOverseer(Overseer[T]):
             return self._blank(place, carried, reply)
 
         found = await self._loading.load(place, carried, touch=touch)
-        if not isinstance(found, Found):
+        state, presented, stale = found.state, found.presented, found.stale
+        if state is None:
             return self._blank(place, carried, reply, standing=found.standing, ended=found.ended)
-        return self._session_type(
-            place, carried, reply, found.value, found.state, presented=found.presented, stale=found.stale
-        )
+        return self._session_type(place, carried, reply, found.value, state, presented=presented, stale=stale)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -223,14 +210,15 @@ class StorageOverseer(Overseer[T]):
                 f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
                 "response"
             )
-        limit = self._race.limit
-        if limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit):
-            self._race.check(plan, partial(self._changes.saved, plan))  # before anything of this request is written
-        if not plan.is_changed and not wishes.is_write:  # a rotation is due
-            try:
-                self._race.check(plan, partial(self._changes.saved, plan))
-            except UnsupportedError:  # there are public keys only: this store reads
+        limit, is_due = self._race.limit, not plan.is_changed and not wishes.is_write
+        is_large = limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit)
+        try:
+            if is_large or is_due:
+                self._race.check(plan)  # before anything of this request is written
+        except UnsupportedError:
+            if is_due:  # there are public keys only: this store reads
                 return ending_of(session)
+            raise
         return plan
 
     async def _carry_out(self, plan: Plan[T]) -> None:
@@ -239,30 +227,26 @@ class StorageOverseer(Overseer[T]):
             await self._holder.ready()
         if not plan.is_write:
             if plan.wishes.is_touched:
-                await self._touch(plan)
+                seen = await self._backend.touch(session._place, plan.state)
+                if seen is None:
+                    self._drop(session, "gone")
+                elif session._lives == plan.lives:
+                    session._settled(seen, lives=plan.lives, wishes=plan.wishes)
             return
         if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
             return
 
-        await self._put(plan, partial(self._changes.saved, plan))
+        await self._put(plan)
 
-    async def _touch(self, plan: Plan[T]) -> None:
-        session = plan.session
-        seen = await self._backend.touch(session._place, plan.state)
-        if seen is None:
-            self._drop(session, "gone")
-        elif session._lives == plan.lives:
-            session._settled(seen, lives=plan.lives, wishes=plan.wishes)
-
-    async def _put(self, plan: Plan[T], make: Callable[[State], Made], *, is_update: bool = False) -> bool:
+    async def _put(self, plan: Plan[T], update: Updated[T] | None = None) -> bool:
         """Write, and take what stands then into the session; False: it was gone.
 
         A lost race is no error for who only took flashes: that is no claim on anything.
         """
         session, place, wishes = plan.session, plan.session._place, plan.wishes
         try:
-            won = await self._race.write(plan, make, is_update=is_update)
+            won = await self._race.write(plan, update)
         except ConflictError:
             if not plan.is_changed and not wishes.is_claim:
                 return True
@@ -274,7 +258,7 @@ class StorageOverseer(Overseer[T]):
 
         state, made = won.state, won.made
         is_created = state.handle != plan.state.handle
-        if made.is_changed or not is_update:
+        if made.is_changed or update is None:
             kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
             reason = "superseded secrets forgotten" if won.forgot else ""
             self._report("created" if is_created else kind, place.name, state.handle, state.owner, reason=reason)
@@ -303,8 +287,8 @@ class StorageOverseer(Overseer[T]):
 
         await self._holder.ready()
         updated = Updated(session, change, self._changes)
-        plan = Plan(session, session._state, session._lives, updated.base, is_changed=True)
-        if not await self._put(plan, updated, is_update=True):
+        plan = Plan(session, session._state, session._lives, updated.base, NOTHING, is_changed=True)
+        if not await self._put(plan, updated):
             raise gone(session)
 
     # the user's sessions
