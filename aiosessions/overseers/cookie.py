@@ -203,9 +203,6 @@ class CookieOverseer(Overseer[T]):
 
     # writing
 
-    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002 -- a reference needs them
-        return False
-
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
         session = plan.session
         if not plan.can_tell:
@@ -265,11 +262,7 @@ class CookieOverseer(Overseer[T]):
         if not plan.state.handle:
             kind = "created"
         self._report(kind, place.name, state.handle, state.owner)
-        if not session._settled(state, lives=plan.lives, wishes=plan.wishes):
-            return  # destroyed meanwhile: it ends next
-        if kind == "created":
-            session._ends_now()
-        session._reply.tell(place, session._carried, sealed.token, sealed.max_age)
+        session._settled(plan, state, sealed.token, sealed.max_age)
 
     async def _followed(self, plan: Plan[T], sealed: "_Made", revocations: Revocations) -> "_Made | None":
         """Give the token its place in the ledgers, before anybody has it; None: it has none, and nothing is sent.
@@ -359,9 +352,6 @@ class CookieOverseer(Overseer[T]):
             held = replace(keep._state.as_held, user_epoch=epoch)
             keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
         self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
-
-    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        await self._update_own(session, change)
 
 
 class _Made(NamedTuple):

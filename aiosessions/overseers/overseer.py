@@ -329,7 +329,7 @@ class Overseer(Store[T], ABC):
             self._drop(session, "superseded")
         return ending_of(session)
 
-    async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""
         if session._standing == "dead":
             raise gone(session)
@@ -354,9 +354,9 @@ class Overseer(Store[T], ABC):
     @abstractmethod
     async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]: ...
 
-    @abstractmethod
-    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
-        """Whether the token itself needs a write."""
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002
+        """Whether the token itself needs a write: one that refers to what is stored may."""
+        return False
 
     @abstractmethod
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
@@ -365,10 +365,6 @@ class Overseer(Store[T], ABC):
     @abstractmethod
     async def _carry_out(self, plan: Plan[T]) -> None:
         """The second phase of a save."""
-
-    @abstractmethod
-    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        """Read, modify, write."""
 
     @abstractmethod
     async def _end_one(self, session: Session[T], ending: Ending) -> None:

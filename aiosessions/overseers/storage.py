@@ -231,7 +231,7 @@ class StorageOverseer(Overseer[T]):
                 if seen is None:
                     self._drop(session, "gone")
                 elif session._lives == plan.lives:
-                    session._settled(seen, lives=plan.lives, wishes=plan.wishes)
+                    session._settled(plan, seen)
             return
         if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
@@ -257,24 +257,21 @@ class StorageOverseer(Overseer[T]):
             return False
 
         state, made = won.state, won.made
-        is_created = state.handle != plan.state.handle
         if made.is_changed or update is None:
             kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
+            if state.handle != plan.state.handle:
+                kind = "created"
             reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report("created" if is_created else kind, place.name, state.handle, state.owner, reason=reason)
+            self._report(kind, place.name, state.handle, state.owner, reason=reason)
         if made.fields:
             self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
 
+        max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at) if won.sealed else None
         presented = (won.digest or session._presented) if won.sealed else None
-        if not session._settled(state, lives=plan.lives, wishes=wishes, presented=presented):
+        if not session._settled(plan, state, won.sealed, max_age, presented):
             return True  # destroyed meanwhile: it ends next
         if state.value != plan.data:  # others' changes came in
             session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
-        if is_created:
-            session._ends_now()
-        if won.sealed:
-            max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at)
-            session._reply.tell(place, session._carried, won.sealed, max_age)
         return True
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
@@ -282,7 +279,7 @@ class StorageOverseer(Overseer[T]):
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         if not session.handle:
-            await self._update_own(session, change)
+            await super()._update(session, change)
             return
 
         await self._holder.ready()
