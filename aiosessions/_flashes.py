@@ -1,7 +1,7 @@
 """Messages that are shown once, and how a session keeps them."""
 
 import os
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -58,16 +58,11 @@ def _packed(data: object) -> bytes | None:
         return None
 
 
-def _is_shallow(tree: object) -> bool:
+def _is_shallow(tree: Any) -> bool:  # Any: what was JSON
     layer = [tree]
     for _ in range(_DEEPEST):
-        layer = [part for item in layer for part in _inside(item)]
+        inner = (item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, (dict, list)))
+        layer = [part for parts in inner for part in parts]
         if not layer:
             return True
     return False
-
-
-def _inside(item: object) -> list[object]:
-    if isinstance(item, dict):
-        return list(cast("dict[str, object]", item).values())
-    return cast("list[object]", item) if isinstance(item, list) else []

@@ -334,25 +334,29 @@ class Session(Generic[T]):
         """Whether something was destroyed that has not ended yet."""
         return bool(self._ended) and any(each.is_due for each in self._ended)
 
-    def _settled(
-        self, state: State, *, lives: int, wishes: Wishes | None = None, presented: bytes | None = None
+    def _settled(  # Any: a Plan, which knows this file
+        self, plan: Any, state: State, token: str = "", max_age: int | None = None, presented: bytes | None = None
     ) -> bool:
-        """*state* is stored now, and the *wishes* are fulfilled; False if the session was destroyed meanwhile.
+        """The *plan* is carried out: *state* is stored now; False if the session was destroyed meanwhile.
 
-        Then what was written for its earlier life is to end as well.
+        Then what was written for its earlier life is to end as well. The client gets a *token*, if there is one.
         """
-        if self._lives != lives:
+        if self._lives != plan.lives:
             self._ended = (*self._ended, Ending(state, is_due=True, is_wanted=True, is_anyhow=True))
             return False
 
+        if state.handle != self._state.handle:  # what it took the place of is to end
+            self._ended = tuple(each._replace(is_due=True) for each in self._ended)
         self._state = state
         self._standing = "fine"
         self._failed = None
-        if wishes is not None and self._wishes is not None:
-            self._wishes = self._wishes.without(wishes)
+        if self._wishes is not None:
+            self._wishes = self._wishes.without(plan.wishes)
         if presented is not None:
             self._presented = presented
             self._stale = None
+        if token:
+            self._reply.tell(self._place, self._carried, token, max_age)
         return True
 
     def _seen(self, seen_at: float) -> None:
@@ -390,10 +394,6 @@ class Session(Generic[T]):
         other._standing = "dead"
         other._wishes = None
         other._ended = ()
-
-    def _ends_now(self) -> None:
-        """It is stored: what it took the place of is to end."""
-        self._ended = tuple(each._replace(is_due=True) for each in self._ended)
 
     def _has_ended(self, ending: Ending) -> None:
         """One of them has."""

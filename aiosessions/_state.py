@@ -1,7 +1,6 @@
 """What a session is (State), what its handler asked for (Wishes), what it becomes (`advance`), and what ends."""
 
 import struct
-from copy import copy
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -28,7 +27,7 @@ __all__ = [
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
-_REMEMBERED = 64
+_LINEAGE = 64 * _ANCESTOR.size
 _REMEMBERED_SECONDS = 30.0
 """Longer than a storer's time-out and a driver's own retries together."""
 
@@ -192,21 +191,36 @@ class State(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, seen_at=seen_at)
 
 
-class Wishes:
-    """What a handler asked for, to be done at save."""
+class Wishes(msgspec.Struct):
+    """What a handler asked for, to be done at save.
 
-    __slots__ = ("added", "csrf", "emptied", "is_touched", "label", "lifetime", "rotations", "taken", "user")
+    Args:
+        rotations: how many new secrets.
+        is_touched: whether it is to be seen now.
+        user: whom to bind, and since when; (None, ...) unbinds.
+        lifetime: of this session instead of the store's.
+        label: the next one.
+        csrf: the next key; b"": none was needed.
+        added: flashes.
+        taken: the ids of flashes that were shown.
+        emptied: the stored flashes and label go too.
+    """
 
-    def __init__(self) -> None:
-        self.rotations: int = 0
-        self.is_touched: bool = False
-        self.user: tuple[str | None, float] | None = None  # whom, and since when; (None, ...) unbinds
-        self.lifetime: Lifetime | None = None
-        self.label: tuple[str | None] | None = None
-        self.csrf: bytes = b""
-        self.added: list[PackedFlash] = []
-        self.taken: set[str] = set()
-        self.emptied: bool = False  # the stored flashes and label go too
+    rotations: int = 0
+    is_touched: bool = False
+    user: tuple[str | None, float] | None = None
+    lifetime: Lifetime | None = None
+    label: tuple[str | None] | None = None
+    csrf: bytes = b""
+    added: list[PackedFlash] = []  # msgspec copies it
+    taken: set[str] = set()  # likewise
+    emptied: bool = False
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no flashes, no keys
+        return f"Wishes(rotations={self.rotations})"
+
+    def __rich_repr__(self) -> list[tuple[str, int]]:  # a Struct's own would show them
+        return [("rotations", self.rotations)]
 
     @property
     def is_login(self) -> bool:
@@ -229,14 +243,11 @@ class Wishes:
 
     def copy(self) -> "Wishes":
         """What a save carries out, while the handler may go on."""
-        other = copy(self)
-        other.added = list(self.added)
-        other.taken = set(self.taken)
-        return other
+        return msgspec.structs.replace(self, added=list(self.added), taken=set(self.taken))
 
     def without(self, done: "Wishes") -> "Wishes | None":
         """What was asked for since the copy *done* was made; None: nothing."""
-        rest = copy(self)
+        rest = self.copy()
         rest.added = [flash for flash in self.added if flash not in done.added]
         rest.taken = self.taken - done.taken
         rest.rotations = self.rotations - done.rotations
@@ -248,10 +259,6 @@ class Wishes:
         if self.csrf == done.csrf:
             rest.csrf = b""
         return rest if rest.is_write else None
-
-    def asks_the_same(self, other: "Wishes") -> bool:
-        """Whether both ask for the same."""
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
 
 NOTHING = Wishes()
@@ -354,15 +361,16 @@ def advance(
         flashes,
         own,
         spelling,
-        b"" if now - state.seen_at >= _REMEMBERED_SECONDS or not state.version else _lineage(state),
+        _lineage(state, version) if state.version and now - state.seen_at < _REMEMBERED_SECONDS else b"",
     )
     owner = wishes.user[0] if wishes.user else state.owner
     return State(handle, value, owner, created_at, now, version, following, now)
 
 
-def _lineage(state: State) -> bytes:
-    """The versions that what is written over *state* descends from; nothing, unless others wrote a moment ago."""
-    return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_REMEMBERED * _ANCESTOR.size :]
+def _lineage(state: State, version: int) -> bytes:
+    """The versions that *version* descends from; several who write together write one."""
+    lineage = state.meta.lineage
+    return lineage if version == state.version else (lineage + _ANCESTOR.pack(state.version))[-_LINEAGE:]
 
 
 def is_time(seconds: float) -> bool:
