@@ -121,7 +121,7 @@ class TestRoundTrips:
             await race(20, log_in)
             proxy.tally.reset()
             assert len(await storer.list_by_owner("ann")) == 10_000
-            assert proxy.round_trips <= 25
+            assert 22 <= proxy.round_trips <= 25, "20 pages of records, and names in pages too"
             proxy.tally.reset()
             assert await storer.delete_by_owner("ann", keep="k7.7") == 9_999
             assert proxy.round_trips <= 50

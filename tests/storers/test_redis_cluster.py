@@ -176,6 +176,13 @@ class TestOnACluster:
         with pytest.raises(StorerError, match="1 replicas have the write, 2 are asked for"):
             await demanding.create("k", first)
 
+    async def test_open_leaves_nothing_behind(
+        self, valkey_nodes: list[ValkeyServer], redis_cluster_client: RedisCluster, redis_prefix: str
+    ) -> None:
+        """S13, S17: neither a record nor an entry, which is too young to be healed away."""
+        await RedisStorer(redis_cluster_client, prefix=redis_prefix).open()
+        assert not any(node.ask("KEYS", f"{redis_prefix}*") for node in valkey_nodes[:3])
+
     async def test_a_client_for_one_server_is_refused(self, valkey_nodes: list[ValkeyServer]) -> None:
         """S16: it would fail as soon as somebody logs in."""
         async with Redis(port=valkey_nodes[0].port) as client:

@@ -1,17 +1,19 @@
 """RedisStorer on servers as operations people run them: full, evicting, behind an ACL, shared with others."""
 
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, cast
+from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
 import pytest
 from redis.asyncio import Redis
 
-from aiosessions import AESGCMSealer, ConfigError, CookieOverseer, StorerError
+from aiosessions import AESGCMSealer, ConfigError, CookieOverseer, StorerError, storer_from_url
 from aiosessions._tokens import new_version
 from aiosessions.storers._redis_server import COMMANDS
 from aiosessions.storers.redis import RedisStorer
@@ -19,7 +21,7 @@ from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import collected, race
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy
-from tests.servers import ValkeyServer, valkey
+from tests.servers import ValkeyServer, until, valkey, valkey_sentinel
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +37,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:  # Any: a name and opt
 def a_record(owner: str | None = None, *, value: bytes = b"{}", lives: float = 3600.0) -> Record:
     now = time.time()
     return Record(value, b"", owner, now, now, now + lives, new_version())
+
+
+async def hold(client: Redis, key: str) -> None:
+    """Use a connection until something is pushed there."""
+    await client.blpop([key])
 
 
 class TestTrips:
@@ -178,7 +185,7 @@ class TestASharedPool:
 
             async with anyio.create_task_group() as group:
                 for _ in range(2):
-                    group.start_soon(client.blpop, [f"{redis_prefix}list"])
+                    group.start_soon(hold, client, f"{redis_prefix}list")
                 while in_use(client) < 2:
                     await anyio.lowlevel.checkpoint()
                 group.start_soon(create)
@@ -216,18 +223,10 @@ class TestTheUserIndex:
     async def test_a_session_that_comes_back_at_once_keeps_its_entry(
         self, redis_client: Redis, redis_prefix: str
     ) -> None:
-        """S15: between a delete and the forgetting of its entry."""
+        """S15: created anew between a delete and the forgetting of its entry."""
         storer = RedisStorer(redis_client, prefix=redis_prefix)
-
-        async def use(number: int) -> None:
-            for _ in range(20):
-                if number % 2:
-                    await storer.delete("k")
-                else:
-                    await storer.create("k", a_record("ann"))
-
-        await race(6, use)
         await storer.create("k", a_record("ann"))
+        await storer._forget(storer._servers.here(), "k", b"ann")
         assert [key for key, _ in await storer.list_by_owner("ann")] == ["k"]
 
 
@@ -249,7 +248,7 @@ class TestAFullServer:
                         refused.append(str(error))
                 assert len(refused) > 1000
                 assert all("OutOfMemory" in error for error in refused)
-                assert int((await client.info("memory"))["used_memory"]) < 16_000_000
+                assert int(server.ask("INFO", "memory")["used_memory"]) < 16_000_000
 
                 later = first.seen_at + 90 * DAY
                 assert await storer.touch("k", seen_at=first.seen_at + 1, expires_at=later)
@@ -270,6 +269,33 @@ class TestAFullServer:
                     async with store:
                         pass
                 assert in_use(client) == 0
+
+
+class TestURLs:
+    async def test_sentinels_are_asked_for_the_primary(self) -> None:
+        """S16: and everything is closed afterwards."""
+        with valkey() as server, valkey_sentinel(server, "shop") as watcher:
+            storer = storer_from_url(f"redis+sentinel://{watcher.host}:{watcher.port}/shop/1")
+            assert isinstance(storer, RedisStorer)
+            await storer.open()
+            assert await storer.create("k", a_record())
+            assert "db1" in server.ask("INFO", "keyspace")
+            await storer.aclose()
+            until(lambda: drivers_at(server) == drivers_at(watcher) == 1, "the end of all connections but who asks")
+
+    @pytest.mark.parametrize("protocol", [2, 3])
+    async def test_a_socket_s_path_may_be_a_host_and_each_protocol_will_do(self, protocol: int) -> None:
+        """S16, S15: percent-encoded, upper case and all; lists are read in either protocol."""
+        with tempfile.TemporaryDirectory(prefix="Valkey") as folder, valkey(unixsocket=f"{folder}/S") as server:
+            host = quote(f"{folder}/S", safe="")
+            storer = storer_from_url(f"redis://{host}/1?protocol={protocol}")
+            assert isinstance(storer, RedisStorer)
+            await storer.open()
+            assert await storer.create("k", a_record("ann"))
+            assert [key for key, _ in await storer.list_by_owner("ann")] == ["k"]
+            assert await collected(storer.keys()) == {"k"}
+            assert "db1" in server.ask("INFO", "keyspace")
+            await storer.aclose()
 
 
 class TestAnACL:
@@ -316,6 +342,11 @@ class TestAnACL:
             await storer.open()
             assert server.ask("KEYS", "*") == []
             await storer.aclose()
+
+
+def drivers_at(server: ValkeyServer) -> int:
+    """How many connections of redis-py a server has."""
+    return cast("bytes", server.ask("CLIENT", "LIST")).count(b"lib-name=redis-py")
 
 
 def in_use(client: Redis) -> int:
