@@ -27,7 +27,7 @@ __all__ = [
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
-_LINEAGE = 64 * _ANCESTOR.size
+_REMEMBERED = 64
 _REMEMBERED_SECONDS = 30.0
 """Longer than a storer's time-out and a driver's own retries together."""
 
@@ -369,8 +369,9 @@ def advance(
 
 def _lineage(state: State, version: int) -> bytes:
     """The versions that *version* descends from; several who write together write one."""
-    lineage = state.meta.lineage
-    return lineage if version == state.version else (lineage + _ANCESTOR.pack(state.version))[-_LINEAGE:]
+    if version == state.version:
+        return state.meta.lineage
+    return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_REMEMBERED * _ANCESTOR.size :]
 
 
 def is_time(seconds: float) -> bool:
