@@ -634,19 +634,16 @@ async def test_a_storer_that_is_dropped_ends_its_threads(path: Path) -> None:
     assert have_ended(working)
 
 
-def test_a_process_ends_that_closes_nothing_and_waits_for_a_lock(path: Path) -> None:
-    """S16: nothing is said either."""
+def test_a_process_ends_that_closes_nothing(path: Path) -> None:
+    """S16: nothing is said either, and what was confirmed is there."""
     program = f"""
-import asyncio, sqlite3, time
-from aiosessions import Record, SQLiteStorer
+import asyncio
+from aiosessions import SQLiteStorer
+from tests.storers.disk_processes import numbered
+storer = SQLiteStorer({str(path)!r})
 async def main():
-    storer = SQLiteStorer({str(path)!r})
-    await storer.open()
-    other = sqlite3.connect({str(path)!r}, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    task = asyncio.create_task(storer.delete("k"))
-    await asyncio.sleep(0)
-    globals().update(storer=storer, other=other)
+    await storer.create("k", numbered(7))
+    await storer.read("k")
 asyncio.run(main())
 print("over")
 """
@@ -654,6 +651,15 @@ print("over")
         [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == ("over\n", "")
+
+    async def check() -> None:
+        storer = SQLiteStorer(path)
+        found = await storer.read("k")
+        assert found is not None
+        assert found.value == numbered(7).value
+        await storer.aclose()
+
+    asyncio.run(check())
 
 
 def test_a_storer_serves_one_event_loop_after_another_and_two_at_once(path: Path) -> None:
