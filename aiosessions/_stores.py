@@ -26,7 +26,7 @@ def openable(stores: Sequence[Store[Any]]) -> list[AbstractAsyncContextManager[A
     names: dict[tuple[str, str], object] = {}
     for store in _listed("stores", stores):
         _check("stores", store)
-        if not isinstance(store, AbstractAsyncContextManager):
+        if not _is(store, AbstractAsyncContextManager):
             raise ConfigError(f"stores: {type(store).__name__} is no async context manager, and so cannot be opened")
         places = _places(store)
         if places is not None:
@@ -97,20 +97,19 @@ class Refresh:
 
 
 def _listed(option: str, stores: Any) -> list[Any]:  # Any: whatever somebody gave
-    if _is_store(stores) or not isinstance(stores, Iterable) or isinstance(stores, (str, bytes)):
+    if _is_store(stores) or isinstance(stores, (str, bytes)) or not _is(stores, Iterable):
         raise ConfigError(f"{option}: {type(stores).__name__} is no list of stores: write {option}=[store]")
     return list(stores)
 
 
 def _pair(each: Any) -> tuple[Store[Any], str | None]:  # Any: as above
-    if not isinstance(each, tuple):
+    if not _is(each, tuple):
         _check("refresh", each)
         return each, None
 
-    pair: tuple[Any, Any] = each if len(each) == 2 else (None, None)
-    store, name = pair
-    if not isinstance(name, str):
+    if len(each) != 2 or not isinstance(each[1], str):
         raise ConfigError("refresh: give a store, or (store, name)")
+    store, name = each
     _check("refresh", store)
     places = _places(store)
     try:
@@ -135,6 +134,11 @@ def _check(option: str, store: Any) -> None:  # Any: as above
 
 def _is_store(store: Any) -> bool:  # Any: as above
     return not isinstance(store, type) and all(hasattr(store, name) for name in ("get", "require", "save", "update"))
+
+
+def _is(value: object, kind: type) -> bool:
+    """As isinstance, of which type checkers would learn half a type."""
+    return isinstance(value, kind)
 
 
 def _places(store: Any) -> Places | None:  # Any: as above

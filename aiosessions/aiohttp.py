@@ -213,8 +213,6 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     if saving is None or saving.sessions.reply.is_started:
         return
 
-    if isinstance(response, web.WebSocketResponse):
-        saving.socket = response
     if not saving.is_saved:
         try:
             await saving.sessions.save(response.status)
@@ -224,6 +222,8 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     if saving.unsent is not None:
         _frame_like(saving.unsent, response)
     saving.sessions.deliver(response_view(response.headers))
+    if isinstance(response, web.WebSocketResponse):
+        saving.socket = response
 
 
 def _refusal(saving: _Saving, request: web.Request, error: SessionError) -> web.HTTPException:

@@ -10,7 +10,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.exceptions.responses import create_debug_response, create_exception_response
+from litestar.exceptions import responses
 from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 from litestar.types import Scope
@@ -73,7 +73,7 @@ class SessionPlugin(InitPlugin):
         )  # the first is the outermost
         for kind in (ConflictError, NoSessionError, ReauthenticationError):
             app_config.exception_handlers.setdefault(kind, _own_answer)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open
-        app_config.after_exception.append(_close)
+        app_config.after_exception.append(_close)  # pyright: ignore[reportUnknownMemberType]  # as above
         app_config.lifespan.extend(self._openable)  # pyright: ignore[reportUnknownMemberType]  # as above
         for name, store in self._stores.items():
             app_config.dependencies[name] = Provide(_session_of(store))
@@ -124,7 +124,10 @@ def _own_answer(
     handle = handlers.get(Exception) or handlers.get(500)
     if handle is not None:
         return handle(request, error)
-    return (create_debug_response if request.app.debug else create_exception_response)(request, error)
+    default: Any = responses  # Any: as above
+    make = default.create_debug_response if request.app.debug else default.create_exception_response
+    answer: Response[Any] = make(request, error)
+    return answer
 
 
 async def _close(error: Exception, scope: Scope) -> None:

@@ -29,7 +29,7 @@ class Origins:
     __slots__ = ("_others",)
 
     def __init__(self, others: Iterable[str]) -> None:
-        if isinstance(others, (str, bytes)) or not isinstance(others, Iterable):
+        if isinstance(others, (str, bytes)) or not hasattr(others, "__iter__"):
             raise ConfigError(f"origins={others!r}: give a list: origins=['https://shop.example']")
         self._others = frozenset(map(self._checked, others))
 

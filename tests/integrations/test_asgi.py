@@ -573,7 +573,7 @@ class TestRequestSession:
 
         async def name(request: Request) -> Response:
             request.session["count"] = 1
-            return PlainTextResponse(request.session.name)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]  # ours
+            return PlainTextResponse(request.session.name)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # ours
 
         inner, outer = (Middleware(SessionMiddleware, request_session=store) for store in reversed(stores))
         admin = Starlette(routes=[Route("/", name)], middleware=[inner])

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -318,7 +318,7 @@ async def test_an_error_in_the_middle_of_a_stream_goes_on(store: StorageOverseer
     async def page(request: Request) -> Response:
         session = await store.get(request)
 
-        async def chunks() -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
             yield b"begun"
             yield session.require_user().encode()
 
@@ -349,7 +349,7 @@ async def test_a_socket_that_is_closed_already_is_not_closed_again(
             raise OSError("the client is gone")
         sent.append((message["type"], message.get("code")))
 
-    scope = {"type": "websocket", "scheme": "wss", "headers": []}
+    scope: Any = {"type": "websocket", "scheme": "wss", "headers": []}
     async with store:
         if how == "closed before":
             with pytest.raises(NotAuthenticatedError):
