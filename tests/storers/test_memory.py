@@ -283,12 +283,12 @@ def test_threads_share_it(max_sessions: int | None) -> None:
             if await storer.create(key, Record(b"", b"", owner, now, now, now + 0.000_05, new_version())):
                 await storer.touch(key, seen_at=now, expires_at=now + 0.000_1)
             await storer.read(key)
-            calls: list[Callable[[], Awaitable[object]]] = [
+            ends: list[Callable[[], Awaitable[object]]] = [
                 storer.clean,
                 partial(storer.delete, key),
                 partial(storer.delete_by_owner, "ann"),
             ]
-            await chance.choice(calls)()
+            await chance.choice(ends)()
 
     def run(number: int) -> None:
         try:
