@@ -174,6 +174,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
         """What its token says, if the client holds it."""
         return self.meta.held or Held(self.created_at, self.seen_at)
 
+    @property
+    def began_at(self) -> float:
+        """When it was first stored, or its user logged in since; unix seconds."""
+        return max(self.as_held.created_at, self.meta.authenticated_at or 0.0)
+
     def deadline(self, lifetime: Lifetime) -> float | None:
         """When it ends, unix seconds; *lifetime* is the store's; None: never."""
         meta = self.meta

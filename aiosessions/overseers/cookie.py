@@ -224,12 +224,17 @@ class CookieOverseer(Overseer[T]):
         """What the session becomes, and the token that says so."""
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
-        data = before.value
-        if plan.is_changed or is_new:
-            data = plan.data if is_new else self._changes.over(before, plan.data).data
+        made = self._changes.saved(plan, before)
         handle = new_handle() if is_new or wishes.rotations else before.handle
         state = advance(
-            before, wishes, data, lifetime=self.lifetime, now=now, handle=handle, is_changed=plan.is_changed
+            before,
+            wishes,
+            made.data,
+            lifetime=self.lifetime,
+            now=now,
+            handle=handle,
+            is_changed=made.is_changed,
+            spelling=made.spelling,
         )
         held = Held(
             state.created_at,
@@ -240,7 +245,7 @@ class CookieOverseer(Overseer[T]):
         meta = replace(state.meta, held=held)
         state = replace(state, meta=meta)
         expires_at = state.deadline(self.lifetime)
-        claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
+        claims = Claims(made.data, False, handle, now, expires_at, state.owner, meta.pack(), state.began_at)  # noqa: FBT003
         token = self._sealed.seal(place, claims)
         max_age = meta.effective_lifetime(self.lifetime).max_age(now, meta.ends_at)
         if len(token) > _SURE_TO_FIT:

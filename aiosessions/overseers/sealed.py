@@ -96,7 +96,8 @@ class Sealed:
         text = token.text()
         if self._sealer is None:
             return text
-        claims = Claims(text.encode(), True, token.handle, state.seen_at, state.meta.ends_at, state.owner, b"")  # noqa: FBT003
+        ends_at, began_at = state.meta.ends_at, state.began_at
+        claims = Claims(text.encode(), True, token.handle, state.seen_at, ends_at, state.owner, b"", began_at)  # noqa: FBT003
         return self.seal(place, claims)
 
     def token(self, place: Place, carried: Carried) -> Token | None:

@@ -18,6 +18,7 @@ class Claims(Discreet, frozen=True):
         expires_at: when it stops being valid; None: never.
         user_id: the user bound to the session.
         meta: the library's own compartment; opaque to a sealer.
+        began_at: when the session began, or its user logged in since; None in what `open` returns: no token says it.
     """
 
     shown = ("is_reference", "session_id", "issued_at", "expires_at", "user_id")
@@ -29,6 +30,7 @@ class Claims(Discreet, frozen=True):
     expires_at: float | None
     user_id: str | None
     meta: bytes
+    began_at: float | None = None
 
 
 class Sealer(Protocol):
