@@ -113,7 +113,8 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         )
         return f"""\
 {added}\
-CREATE INDEX IF NOT EXISTS "{self.name}_user_id" ON {self.table} ("user_id") WHERE "user_id" IS NOT NULL;
+CREATE INDEX IF NOT EXISTS "{self.name}_by_user" ON {self.table} ("user_id", "key_hash") WHERE "user_id" IS NOT NULL;
+DROP INDEX IF EXISTS {self._named("user_id")};
 CREATE INDEX IF NOT EXISTS "{self.name}_clean_at" ON {self.table} ("clean_at");
 DROP INDEX IF EXISTS {self._named("forget_at")};
 CREATE OR REPLACE FUNCTION {self._function}() RETURNS trigger LANGUAGE plpgsql AS $$

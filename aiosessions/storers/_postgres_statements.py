@@ -95,8 +95,12 @@ DELETE FROM {table} s USING n, free
 WHERE n.key_hash = free.key_hash AND s.key_hash = free.key_hash AND {fits.format("n.expected")}
 RETURNING s.key_hash, {_LIVE}"""
 
+        # A page of all that are theirs, in the order of the index and from it alone: what is not asked for has no key.
         self.list_by_owner = f"""\
-SELECT key, {record} FROM {table} WHERE user_id = $1 AND starts_with(key, $2) AND {_LIVE}"""
+SELECT page.key_hash, t.key, {record} FROM (
+    SELECT key_hash FROM {table} WHERE user_id = $1 AND key_hash > $3 ORDER BY key_hash LIMIT $4
+) page LEFT JOIN {table} t ON t.key_hash = page.key_hash AND user_id = $1 AND starts_with(key, $2) AND {_LIVE}
+ORDER BY page.key_hash"""
         # Locked in one order, so that two logouts of one user cannot each wait for the other.
         self.delete_by_owner = f"""\
 WITH theirs AS (

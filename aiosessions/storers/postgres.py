@@ -3,7 +3,10 @@
 import math
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Literal, cast
+
+import anyio.to_thread
 
 from aiosessions.storers._postgres_opening import prepare
 from aiosessions.storers._postgres_rows import escaped, record_of, row_of, unescaped
@@ -24,6 +27,7 @@ __all__ = ["Pool", "PostgresStorer", "schema_sql"]
 _PAGE = 500
 _BATCH = 1000
 _TOGETHER = 128
+_LONG = 32_768  # bytes of a value
 
 
 class PostgresStorer:
@@ -134,10 +138,10 @@ class PostgresStorer:
         return await self._reads.ask(digest(key))
 
     async def create(self, key: str, record: Record) -> bool:
-        return await self._creates.ask(*row_of(key, record, is_jsonb=self.stores_json))
+        return await self._creates.ask(*await self._row(key, record))
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        return await self._replaces.ask(*row_of(key, record, is_jsonb=self.stores_json), version)
+        return await self._replaces.ask(*await self._row(key, record), version)
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
         lives = None if expires_at is None else expires_at - seen_at
@@ -147,8 +151,13 @@ class PostgresStorer:
         return await self._deletes.ask(digest(key), version)
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
-        rows = await self._server.fetch(self._sql.list_by_owner, owner, escaped(prefix))
-        return [(unescaped(key), record_of(fields)) for key, *fields in rows]
+        found = list[tuple[str, Record]]()
+        last, rows = b"", None
+        while rows is None or len(rows) == _PAGE:
+            rows = await self._server.fetch(self._sql.list_by_owner, owner, escaped(prefix), last, _PAGE)
+            found += [(unescaped(key), record_of(fields)) for _, key, *fields in rows if key is not None]
+            last = rows[-1][0] if rows else last
+        return found
 
     async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
         kept = None if keep is None else digest(keep)
@@ -172,6 +181,12 @@ class PostgresStorer:
             # Fewer than asked for: done, or another replica is at it.
             if looked_at < _BATCH:
                 return removed
+
+    async def _row(self, key: str, record: Record) -> tuple[object, ...]:
+        if len(record.value) < _LONG:
+            return row_of(key, record, is_jsonb=self.stores_json)
+        # To look through a document of this size may take 40 ms.
+        return await anyio.to_thread.run_sync(partial(row_of, key, record, is_jsonb=self.stores_json))
 
     async def _read_all(self, hashes: Sequence[bytes]) -> Sequence[Record | None]:
         rows = await self._server.fetch(self._sql.read, hashes)

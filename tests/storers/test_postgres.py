@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -168,7 +169,7 @@ async def test_an_older_table_is_completed(pool: asyncpg.Pool) -> None:
     await storer.create("k", kept)
     await storer.aclose()
     await pool.execute("""
-        DROP TRIGGER sessions_updated_at ON sessions; DROP FUNCTION sessions_updated_at; DROP INDEX sessions_user_id;
+        DROP TRIGGER sessions_updated_at ON sessions; DROP FUNCTION sessions_updated_at; DROP INDEX sessions_by_user;
         ALTER TABLE sessions DROP COLUMN raw, DROP COLUMN updated_at, DROP COLUMN forget_at
     """)
 
@@ -322,6 +323,60 @@ async def test_a_document_is_jsonb_where_it_comes_back_equal_and_raw_where_not(
         assert json.dumps(json.loads(got.value), sort_keys=True) == json.dumps(json.loads(document), sort_keys=True)
     else:
         assert got.value == document
+
+
+@pytest.mark.parametrize(
+    "document", [b"[-0.0]", b"-0.0", b"-0", b'{"a":-0.0}', b"[1e16]", b"1e+16", b'[1,"-0",-0.0]', b"[1.5e-9]"]
+)
+def test_what_msgspec_writes_is_looked_through_too(document: bytes) -> None:
+    """S2: the short way is for what JSONB keeps."""
+    assert survives_jsonb(document) is None
+    for harmless in (b'{"day":"2026-01-05","id":"3e4f-0","a":0.0,"b":-1}', b'[",-0,"]', b'[":1e5"]'):
+        assert survives_jsonb(harmless) == harmless.decode()
+
+
+async def test_a_large_value_does_not_hold_up_the_event_loop(pool: asyncpg.Pool) -> None:
+    """Issue 9: a document that needs a close look is looked at in another thread; here, by few calls of Python's."""
+    storer = PostgresStorer(pool)
+    await storer.open()
+    large = json.dumps({"rows": [{"id": number, "price": number / 10} for number in range(8000)]}).encode()
+    called = 0
+
+    def count(*_: object) -> None:
+        nonlocal called
+        called += 1
+
+    stored = record(large)
+    sys.setprofile(count)
+    try:
+        assert await storer.create("k", stored)
+    finally:
+        sys.setprofile(None)
+    assert called < 8000
+    found = await storer.read("k")
+    assert found is not None
+    assert json.loads(found.value) == json.loads(large)
+
+
+async def test_a_user_s_many_sessions_are_listed_in_pages(postgres_server: PostgresServer, pool: asyncpg.Pool) -> None:
+    """S15: each answer is small, and each session is listed once, whatever the number."""
+    await pool
+    async with Proxy("127.0.0.1", postgres_server.port) as proxy:
+        storer = PostgresStorer.from_url(f"{_through(postgres_server, proxy)}&max_size=1")
+        await storer.open()
+        for count in (1, 499, 500, 501, 1700):
+            await pool.execute("DELETE FROM sessions")
+            await pool.execute(f"""
+                INSERT INTO sessions (key_hash, key, value, meta, user_id, created_at, seen_at, version)
+                SELECT sha256(n::text::bytea), 'p' || n, '{{}}', '', 'ann', now(), now(), n
+                FROM generate_series(1, {count}) n
+            """)
+            await storer.list_by_owner("ann")
+            proxy.tally.reset()
+            found = await storer.list_by_owner("ann", prefix="p")
+            assert sorted(key for key, _ in found) == sorted(f"p{number + 1}" for number in range(count))
+            assert proxy.tally.round_trips == count // 500 + 1
+        await storer.aclose()
 
 
 async def test_codecs_that_the_application_gave_its_pool_do_not_matter(postgres_server: PostgresServer) -> None:
