@@ -25,7 +25,7 @@ from aiosessions.storers.url import StorerURL, flag, seconds
 __all__ = ["Pool", "PostgresStorer", "schema_sql"]
 
 _PAGE = 500
-_BATCH = 1000
+_BATCH = 400
 _TOGETHER = 128
 _LONG = 32_768  # bytes of a value
 
