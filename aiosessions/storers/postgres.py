@@ -1,194 +1,197 @@
-"""The sessions of one request: found once, saved before the headers go.
+"""Sessions in a PostgreSQL table, through asyncpg."""
 
-Adapters know this file and `Store`, and nothing else of the core.
-"""
+import math
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Literal, cast
 
-from collections.abc import Iterator
-from functools import singledispatch
-from itertools import takewhile
-from typing import Any
+import anyio.to_thread
 
-import anyio
+from aiosessions.storers._postgres_opening import prepare
+from aiosessions.storers._postgres_rows import escaped, record_of, row_of, unescaped
+from aiosessions.storers._postgres_schema import Layout, schema_sql
+from aiosessions.storers._postgres_server import OwnPools, Pool, Server
+from aiosessions.storers._postgres_statements import Statements
+from aiosessions.storers._postgres_writes import Writes
+from aiosessions.storers.batches import Batches
+from aiosessions.storers.bounded import seconds_of
+from aiosessions.storers.loops import Loops
+from aiosessions.storers.openings import Openings
+from aiosessions.storers.storer import Record
+from aiosessions.storers.text import digest
+from aiosessions.storers.url import StorerURL, flag, seconds
 
-from aiosessions._errors import (
-    STRIPPED,
-    ConfigError,
-    ConflictError,
-    NoSessionError,
-    ReauthenticationError,
-    SessionError,
-    strip,
-)
-from aiosessions._events import logger
-from aiosessions._place import Place
-from aiosessions._reply import Reply
-from aiosessions._request import ASGIRequest, RequestView, ResponseView
-from aiosessions._session import Session
-from aiosessions._turn import Turn
-from aiosessions.transports.transport import Carried
+__all__ = ["Pool", "PostgresStorer", "schema_sql"]
 
-__all__ = [
-    "CHALLENGE",
-    "SCOPE_KEY",
-    "RequestSessions",
-    "claimed",
-    "error_status",
-    "incoming",
-    "incoming_other",
-    "kinds",
-    "sessions_of_request",
-]
-
-SCOPE_KEY = "aiosessions"
-CHALLENGE = "Session"
-"""What `WWW-Authenticate` says: a 401 must have a challenge (RFC 9110 §11.6.1); there is no registered one for us."""
+_PAGE = 500
+_BATCH = 400
+_TOGETHER = 128
+_LONG = 32_768  # bytes of a value
 
 
-class RequestSessions:
-    """Every session that was looked for during one request, by its place.
+class PostgresStorer:
+    r"""Keeps each session in a row of a table: queryable, durable, and known by its user.
 
-    Refers to sessions; no session refers to it: a cycle per request would cost a collection per request.
+    The value is a JSONB document, so that you can query it; the order of its keys and its white space are not kept
+    (`stores_json`). A value that JSONB would not give back as an equal document (`\u0000`, a lone surrogate, `-0.0`, a
+    number in exponent notation, a key that comes twice, anything that is not JSON) is kept byte for byte in the column
+    `raw`, and `value` is NULL. A trigger sets `updated_at` when the value changes; touches leave it alone.
+
+    The server's clock decides what has expired. Each write says for how long from now the session lives, and the server
+    adds that to its own time (`forget_at`): an application server whose clock is wrong neither loses sessions nor keeps
+    them. The times as the application gave them are in `created_at`, `seen_at` and `expires_at`.
+
+    Rows are found by the SHA-256 of the key (`key_hash`), because PostgreSQL cannot index 10 kB or store NUL; `key` is
+    there to be read, with backslash, NUL and lone surrogates escaped.
+
+    Calls that come in one tick of the event loop share a statement (`batches.py`), and each gets its own answer: one
+    whose row somebody holds waits alone. A statement needs nothing of its connection afterwards, so that pgbouncer may
+    pool transactions
+    (the pool then needs `statement_cache_size=0`). PostgreSQL 14 or later, encoding UTF8, and transactions at the
+    default isolation, READ COMMITTED.
 
     Args:
-        scheme: of the request.
+        pool: from `asyncpg.create_pool`, awaited or not; never closed. (asyncpg gives a pool up whose first connection
+            fails: with `min_size=0` it makes none before one is needed.)
+        table: the table's name, `schema.name` where the search path does not find it. Upper case is kept.
+        column: "jsonb", or "bytea" for values that nobody queries and that come back byte for byte.
+        timeout: how long one operation may take, the wait for a connection included.
+        unlogged: an UNLOGGED table: faster to write, empty after a crash of the server, and absent from its replicas;
+            such a storer is not `durable`.
+
+    Raises:
+        ConfigError: a table name that is no identifier, another type of column, a time-out that is not positive.
     """
 
-    __slots__ = ("_failed", "_unended", "claims", "found", "has_conflict", "is_refused", "reply")
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        table: str = "sessions",
+        column: Literal["jsonb", "bytea"] = "jsonb",
+        timeout: timedelta = timedelta(seconds=5),
+        unlogged: bool = False,
+    ) -> None:
+        self._setup(Layout(table, column, unlogged=unlogged), Server(pool, seconds_of(timeout)))
 
-    def __init__(self, scheme: str = "https") -> None:
-        self.reply = Reply(scheme)
-        self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
-        self.is_refused = False  # what `refuses` left the handler of a socket: it is closed with 1008, whoever does it
-        self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
-        self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
-        self._failed: Place | None = None  # the last save of this one failed
-        self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
+    @classmethod
+    def from_url(cls, url: str) -> "PostgresStorer":
+        """A storer with a pool of its own: made by `open` or the first call, closed by the last `aclose`.
 
-    async def save(self, status: int) -> None:
-        """Save before a response of this status: below 500 everything, else what was destroyed.
-
-        All sessions are encoded and checked before the first is written.
+        Args:
+            url: `postgresql://user:password@host:port/database`; options are this class's arguments (`timeout` in
+                seconds), `min_size`, `max_size` and `statement_cache_size` of the pool, and those of libpq.
 
         Raises:
-            SessionError: a save failed. What was destroyed is gone all the same; answer with `error_status`, and
-                `deliver` tells the client of the sessions that were written.
+            ConfigError: an option that there is not, or a value that it cannot have.
         """
-        if status >= 500 or self.has_conflict:
-            await self.abandon()
-            return
+        parsed = StorerURL(url)
+        pools = OwnPools(parsed)
+        column = parsed.option("column", str, "jsonb")
+        layout = Layout(
+            parsed.option("table", str, "sessions"),
+            cast('Literal["jsonb", "bytea"]', column),  # anything else is refused by Layout
+            unlogged=parsed.option("unlogged", flag, default=False),
+        )
+        timeout = parsed.option("timeout", seconds, timedelta(seconds=5))
+        parsed.finish()
+        storer = cls.__new__(cls)
+        storer._setup(layout, Server(pools, timeout.total_seconds()))
+        return storer
 
-        can_tell = not self.reply.is_started
-        plans: list[tuple[Place, Any]] = []  # Any: of stores of any types
-        place = None
-        try:
-            for place, session in self.found.items():
-                if isinstance(session, Session):
-                    plan = place.keeper.plan(session, can_tell=can_tell)
-                    if plan is not None:
-                        plans.append((place, plan))
-            for place, plan in plans:
-                await place.keeper.carry_out(plan)
-        except BaseException as error:  # also what is no error of ours, and a cancellation
-            self._failed = place
-            strip(error)
-            await self.abandon()
-            raise
+    def _setup(self, layout: Layout, server: Server) -> None:
+        self._layout = layout
+        self._server = server
+        self.durable: bool = not layout.unlogged
+        self.stores_json: bool = layout.is_jsonb
+        self._openings = Loops(lambda: Openings(self._prepare, server.close))
+        self._reads = Batches(self._read_all, most=_TOGETHER)
+        self._say(Statements(layout))
 
-    async def abandon(self) -> None:
-        """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
-        for session in list(self.found.values()):
-            if isinstance(session, Session):
-                session._abandon()
-        await self.end()
+    def _say(self, sql: Statements) -> None:
+        """Use these from now on."""
+        server, self._sql = self._server, sql
+        self._creates = Writes(server, sql.create, sql.all_create, most=_TOGETHER)
+        self._replaces = Writes(server, sql.replace, sql.all_replace, most=_TOGETHER)
+        self._touches = Writes(server, sql.touch, sql.all_touch, most=_TOGETHER)
+        self._deletes = Writes(server, sql.delete, sql.all_delete, most=_TOGETHER)
 
-    async def end(self) -> None:
-        """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
+    def __repr__(self) -> str:
+        return f"<PostgresStorer {self._layout.table} in {self._server.where}>"
 
-        For when the application is through, however it came to be: what it destroyed after the headers, or before its
-        client hung up, ends without a save.
+    async def open(self) -> None:
+        """Connect, and create or complete the table, unless it is there; ten workers may do so at once.
+
+        Raises:
+            StorerError: the server cannot be reached, or refuses.
+            ConfigError: there is a table of this name that is not one of ours, or this role may not create one; the
+                message has the statement to run.
         """
-        for place, session in list(self.found.items()):
-            if not isinstance(session, Session) or not session._ended or place in self._unended:
-                continue
-            try:
-                with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
-                    await place.keeper.end(session)
-            except Exception:  # noqa: BLE001  # logged: there is nobody to tell any more, and the others want their turn
-                self._unended += (place,)
-                logger.exception("session %s could not be destroyed", session.name)
+        await self._openings.here().open()
 
-    def deliver(self, response: ResponseView) -> None:
-        """Put the tokens and `Vary` on the response whose headers leave now."""
-        reply = self.reply
-        if reply.words:
-            reply.write_on(response)
-        for place in self.found:
-            place.transport.vary(response, place.name)
-        reply.is_started = True
+    async def aclose(self) -> None:
+        """Undo one `open`; the last closes the pool, if it came from a URL."""
+        await self._openings.here().aclose()
 
-    def forget(self, session: Session[Any]) -> None:  # Any: of any store
-        """Be as if nobody had looked for it."""
-        del self.found[session._place]
-        del self.claims[session._carried.where]
+    async def read(self, key: str) -> Record | None:
+        return await self._reads.ask(digest(key))
 
-    def refuses(self, error: BaseException | None) -> bool:
-        """Whether it says that one of these sessions is not what a page asks for: the answer is a 401.
+    async def create(self, key: str, record: Record) -> bool:
+        return await self._creates.ask(*await self._row(key, record))
 
-        What `store.open` and its sessions raise is the application's.
-        """
-        return isinstance(error, (NoSessionError, ReauthenticationError)) and error.reply is self.reply
+    async def replace(self, key: str, record: Record, *, version: int) -> bool:
+        return await self._replaces.ask(*await self._row(key, record), version)
 
-    def log(self, error: SessionError, request: str) -> None:
-        """Write down that a save failed, in which *request*: its method and path, which may hold anything."""
-        which = "a session" if self._failed is None else f"session {self._failed.name!r}"
-        if isinstance(error, ConflictError):
-            logger.info("%s was not saved in %.300r: %s", which, request, error)
-        else:
-            logger.error("%s was not saved in %.300r", which, request, exc_info=error)
+    async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
+        lives = None if expires_at is None else expires_at - seen_at
+        return await self._touches.ask(digest(key), seen_at, expires_at, lives)
 
-    def must_tell(self) -> bool:
-        """Whether a response has to carry something, whatever its status."""
-        sessions = (entry for entry in self.found.values() if isinstance(entry, Session))
-        return bool(self.reply.words) or any(session._is_ending for session in sessions)
+    async def delete(self, key: str, *, version: int | None = None) -> bool:
+        return await self._deletes.ask(digest(key), version)
 
+    async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
+        found = list[tuple[str, Record]]()
+        last, rows = b"", None
+        while rows is None or len(rows) == _PAGE:
+            rows = await self._server.fetch(self._sql.list_by_owner, owner, escaped(prefix), last, _PAGE)
+            found += [(unescaped(key), record_of(fields)) for _, key, *fields in rows if key is not None]
+            last = rows[-1][0] if rows else last
+        return found
 
-def claimed(carried: Carried) -> ConfigError:
-    """What two stores are told that use one cookie or header in one request."""
-    return ConfigError(f"two stores use the {carried.where}: give one of them another name=")
+    async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
+        kept = None if keep is None else digest(keep)
+        rows = await self._server.fetch(self._sql.delete_by_owner, owner, escaped(prefix), kept)
+        return int(rows[0][0])
 
+    async def keys(self) -> AsyncIterator[str]:
+        last = b""
+        while rows := await self._server.fetch(self._sql.keys, last, _PAGE):
+            for _, key in rows:
+                yield unescaped(key)
+            last = rows[-1][0]
 
-def error_status(error: SessionError) -> int:
-    """The status of the answer when a save failed: 409 for a lost race, else 500."""
-    return 409 if isinstance(error, ConflictError) else 500
+    async def clean(self) -> int:
+        removed, last = 0, -math.inf
+        gone: int
+        looked_at: int
+        while True:
+            ((gone, looked_at, last),) = await self._server.fetch(self._sql.clean, self._layout.lock, _BATCH, last)
+            removed += gone
+            # Fewer than asked for: done, or another replica is at it.
+            if looked_at < _BATCH:
+                return removed
 
+    async def _row(self, key: str, record: Record) -> tuple[object, ...]:
+        if len(record.value) < _LONG:
+            return row_of(key, record, is_jsonb=self.stores_json)
+        # To look through a document of this size may take 40 ms.
+        return await anyio.to_thread.run_sync(partial(row_of, key, record, is_jsonb=self.stores_json))
 
-def kinds(error: Exception) -> Iterator[type]:
-    """Its class and the bases for which a handler of the application takes it: all below Exception."""
-    return takewhile(lambda kind: kind is not Exception, type(error).__mro__)
+    async def _read_all(self, hashes: Sequence[bytes]) -> Sequence[Record | None]:
+        rows = await self._server.fetch(self._sql.read, hashes)
+        found = {key_hash: record_of(fields) for key_hash, *fields in rows}
+        return [found.get(key_hash) for key_hash in hashes]
 
-
-def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework has a type of its own for scopes
-    """The sessions on an ASGI scope, put there by whoever comes first."""
-    sessions = scope.get(SCOPE_KEY)
-    if sessions is None:
-        sessions = scope[SCOPE_KEY] = RequestSessions(scope.get("scheme", "http"))
-    found: RequestSessions = sessions
-    return found
-
-
-def incoming(request: Any) -> tuple[RequestView, RequestSessions]:  # Any: whatever a framework calls a request
-    """A view of a request, and the sessions it carries."""
-    scope = getattr(request, "scope", None)
-    if scope is not None:
-        return ASGIRequest(scope), scope.get(SCOPE_KEY) or sessions_of_request(scope)
-
-    return incoming_other(request)
-
-
-@singledispatch
-def incoming_other(request: object) -> tuple[RequestView, RequestSessions]:
-    """As `incoming`, for requests without an ASGI scope; their adapter registers them."""
-    raise ConfigError(
-        f"{type(request).__module__}.{type(request).__qualname__} is no request this process knows: pass the "
-        "framework's own request, and import its adapter (aiosessions.aiohttp for aiohttp)"
-    )
+    async def _prepare(self) -> None:
+        self._say(await prepare(self._server, self._layout))
