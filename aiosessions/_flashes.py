@@ -1,7 +1,7 @@
 """Messages that are shown once, and how a session keeps them."""
 
 import os
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -58,11 +58,16 @@ def _packed(data: object) -> bytes | None:
         return None
 
 
-def _is_shallow(tree: Any) -> bool:  # Any: what was JSON
+def _is_shallow(tree: object) -> bool:
     layer = [tree]
     for _ in range(_DEEPEST):
-        inner = (item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, (dict, list)))
-        layer = [part for parts in inner for part in parts]
+        layer = [part for item in layer for part in _inside(item)]
         if not layer:
             return True
     return False
+
+
+def _inside(item: object) -> list[object]:
+    if isinstance(item, dict):
+        return list(cast("dict[str, object]", item).values())
+    return cast("list[object]", item) if isinstance(item, list) else []

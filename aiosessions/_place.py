@@ -23,24 +23,31 @@ class Keeper(Protocol[T_co]):
     @property
     def lifetime(self) -> Lifetime:
         """The store's."""
+        ...
 
     def now(self) -> float:
         """Unix seconds; never goes back."""
+        ...
 
     def fresh(self) -> tuple[T_co, bytes]:
         """A new value, and its bytes."""
+        ...
 
     def check_lifetime(self, lifetime: Lifetime) -> None:
         """Raise ConfigError for one that this store cannot keep."""
+        ...
 
     def plan(self, session: Any, *, can_tell: bool) -> Any:  # Any: a session, which knows this file; its Plan, or None
         """What a save has to do, encoded and checked; None: nothing. Without *can_tell* there can be no new token."""
+        ...
 
     async def carry_out(self, plan: Any) -> None:  # Any: what `plan` gave
         """Do it."""
+        ...
 
     async def end(self, session: Any) -> None:  # Any: as above
         """End what was destroyed, and nothing else."""
+        ...
 
 
 class Place:

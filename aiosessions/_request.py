@@ -18,9 +18,11 @@ class RequestView(Protocol):
     @property
     def scheme(self) -> str:
         """`http`, `https`, `ws` or `wss`, as far as the server knows."""
+        ...
 
     def header(self, name: str) -> list[str]:
         """Every value of the header *name* (given in lower case), one per header line, as sent."""
+        ...
 
 
 class ResponseView(Protocol):
@@ -28,12 +30,15 @@ class ResponseView(Protocol):
 
     def header(self, name: str) -> list[str]:
         """Every value of the header *name*, one per header line."""
+        ...
 
     def add(self, name: str, value: str) -> None:
         """Append one header line."""
+        ...
 
     def replace(self, name: str, values: Iterable[str]) -> None:
         """Put these lines in the place of all lines called *name*."""
+        ...
 
 
 class ASGIRequest:

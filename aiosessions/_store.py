@@ -77,6 +77,7 @@ class Store(Protocol[T]):
             ValueError: *name* is outside the grammar.
             ConfigError: another store uses this cookie or header in this request, or *request* is of no known kind.
         """
+        ...
 
     @overload
     async def require(self: "Store[Untyped]", request: Request, name: str | None = None) -> Session[Any]: ...
@@ -90,6 +91,7 @@ class Store(Protocol[T]):
             NoSessionError: none came with the request.
             StorerError, ValueError, ConfigError: as `get`.
         """
+        ...
 
     @overload
     def new(self: "Store[Untyped]", request: Request, name: str | None = None) -> Session[Any]: ...
@@ -106,6 +108,7 @@ class Store(Protocol[T]):
         Raises:
             ValueError, ConfigError: as `get`.
         """
+        ...
 
     async def save(self, session: Session[T], response: Response | None = None) -> None:
         """Write it if it changed, remove it if destroyed, and tell the client if it must know; idempotent.
@@ -128,6 +131,7 @@ class Store(Protocol[T]):
                 `is_degraded`.
             UnsupportedError: the client has to be told, and the sealer has public keys only, or its time has passed.
         """
+        ...
 
     async def update(self, session: Session[T], change: Callable[[T], T | None]) -> T:
         """Read, modify, write: *change* is run again on the newest value until it wins.
@@ -155,3 +159,4 @@ class Store(Protocol[T]):
             StorerError: the backend failed; whether it wrote is unknown.
             UnsupportedError: as `save`.
         """
+        ...

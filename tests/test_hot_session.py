@@ -40,7 +40,7 @@ class Busy:
         """Let "first" stop before its write, and the others wait for it; opens what they wait for."""
         self.visitor = await self.scene.visitor()
         first = self.scene.storer.stop_at("replace")
-        tasks.start_soon(self.change, "first", lambda session: session.value.items.append("first"))
+        tasks.start_soon(self.change, "first", item("first"))
         await anyio.wait_all_tasks_blocked()
         for name, change in others.items():
             tasks.start_soon(self.change, name, change)

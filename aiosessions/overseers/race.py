@@ -225,7 +225,7 @@ class Race:
         batch = line.batch_of(bid) if line.waiting else [bid]
         base, line.newest = line.newest, None
         try:
-            if base is bid.over and len(batch) == 1:  # alone
+            if base is not None and base is bid.over and len(batch) == 1:  # alone
                 batch, base = await self._try(line, batch, base), None
             if batch:
                 await self._settle(line, batch, base)
