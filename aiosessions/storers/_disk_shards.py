@@ -133,6 +133,11 @@ class Shards:
         """Of the record under a key."""
         return self.place_of(digest(key).hex())
 
+    def path_of(self, key: str) -> str:
+        """Of the file of that record; on its own, for whoever reads many."""
+        name = digest(key).hex()
+        return f"{self.records}/{name[:2]}/{name}"
+
     def place_of(self, name: str) -> Place:
         """Of the record with a name."""
         return Place(f"{self.records}/{name[:2]}", name)
