@@ -4,7 +4,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,10 +62,12 @@ class MemcachedServer:
 @pytest.fixture(scope="session")
 def memcached_server(no_server: Callable[[str], NoReturn]) -> Iterator[MemcachedServer]:
     """A running server; skips, with the reason, where there is none."""
-    yield from started(no_server)
+    with started(no_server) as server:
+        yield server
 
 
-def started(no_server: Callable[[str], NoReturn], *options: str) -> Iterator[MemcachedServer]:
+@contextmanager
+def started(no_server: Callable[[str], NoReturn], *options: str) -> Generator[MemcachedServer]:
     """One with options of its own."""
     binary = shutil.which("memcached")
     if binary is None:
@@ -74,5 +77,7 @@ def started(no_server: Callable[[str], NoReturn], *options: str) -> Iterator[Mem
         server.start()
     except (OSError, RuntimeError) as error:
         no_server(f"memcached does not start: {error}")
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -128,7 +128,7 @@ def test_storers_with_a_driver_are_imported_when_they_are_asked_for() -> None:
     assert set(names) <= set(dir(aiosessions))
     assert not set(names) & set(aiosessions.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Redis'"):
-        aiosessions.Redis  # type: ignore[attr-defined]  # noqa: B018
+        aiosessions.Redis  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # noqa: B018
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -64,7 +64,7 @@ class DiskFolder:
     def glance(self, keys: Iterable[str]) -> list[Record | Doubt | None]:
         """What can be read without waiting for anybody; DOUBT where `read` must look closer."""
         self.shards.ready()
-        return [self._glance(self.shards.path(key)) for key in keys]
+        return [self._glance(self.shards.path_of(key)) for key in keys]
 
     def _glance(self, path: str) -> Record | Doubt | None:
         try:

@@ -133,7 +133,7 @@ class Shards:
         """Of the record under a key."""
         return self.place_of(digest(key).hex())
 
-    def path(self, key: str) -> str:
+    def path_of(self, key: str) -> str:
         """Of the file of that record; on its own, for whoever reads many."""
         name = digest(key).hex()
         return f"{self.records}/{name[:2]}/{name}"

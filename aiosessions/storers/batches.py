@@ -127,7 +127,7 @@ class _Line(Generic[C, A]):
     def leave(self) -> None:
         """End the trips that nobody waits for any more."""
         for trip, waiters in self.trips.items():
-            if all(waiter.cancelled() for waiter in waiters):
+            if not trip.cancelling() and all(waiter.cancelled() for waiter in waiters):
                 trip.cancel()
 
     def abandon(self, trip: asyncio.Task[None]) -> None:

@@ -151,7 +151,8 @@ class Merger(Generic[T]):
 
     def _complete(self, base: object, ours: object, stored: bytes) -> object:
         """*ours* with what is *stored* beside what T knows of it, *base*, each in our own spelling."""
-        return _carry(self._plan, base, ours, self._codec.parse(stored))
+        raw = self._codec.parse(stored)
+        return ours if raw == base else _carry(self._plan, base, ours, raw)
 
 
 @dataclass(slots=True)
@@ -300,7 +301,7 @@ def _same(plan: Plan, one: object, other: object) -> bool:
     if plan.is_set and all(isinstance(side, list) for side in sides):
         ours, theirs = cast("tuple[list[object], list[object]]", sides)
         return set(map(canonical, ours)) == set(map(canonical, theirs))
-    return difference(one, other) is None
+    return one == other and difference(one, other) is None  # what is equal may still be of another type
 
 
 def _sum(base: object, ours: object, theirs: object) -> object:

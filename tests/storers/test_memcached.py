@@ -136,7 +136,7 @@ async def test_the_largest_session_fits_and_one_byte_more_is_refused(client: emc
 
 async def test_a_server_with_a_limit_of_its_own_is_asked_for_it(no_server: Callable[[str], NoReturn]) -> None:
     """S18: before anything is sent; a storer that nobody opened says so after the server; what was stored stays."""
-    for started in servers_memcached.started(no_server, "-I", "512k"):
+    with servers_memcached.started(no_server, "-I", "512k") as started:
         async with opened(started.url) as storer:
             first = record()
             await storer.create("k", first)
