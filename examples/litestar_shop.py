@@ -7,7 +7,7 @@ from litestar import Litestar, MediaType, Request, get, post
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
 from litestar.exceptions import PermissionDeniedException
-from litestar.params import Body
+from litestar.params import Body, FromPath
 from litestar.response import Redirect
 
 from aiosessions import Lifetime, Session, storer_from_url
@@ -78,7 +78,7 @@ async def logout(request: AnyRequest, cart: CartSession, data: Form) -> Redirect
 
 
 @post("/desk/{action:str}", status_code=303)
-async def serve(request: AnyRequest, action: str, cart: CartSession, data: Form) -> Redirect:
+async def serve(request: AnyRequest, action: FromPath[str], cart: CartSession, data: Form) -> Redirect:
     check_form(request, cart, data)
     await desk.serve(action, cart, data, request.headers.get("cookie", ""))
     return back()

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,5 +49,6 @@ def main(*, check: bool = False, host: str = "127.0.0.1", port: int = 8000) -> i
     def tell(notes: Notes) -> None:
         print(notes.line(), file=sys.stderr)
 
-    anyio.run(make_server(folder, host, port, tell=tell, bound=bound).serve)
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed all
+        anyio.run(make_server(folder, host, port, tell=tell, bound=bound).serve)
     return 0

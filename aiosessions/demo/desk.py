@@ -129,10 +129,10 @@ class Desk:
 
     async def _race(self, session: Session[Cart], cookie: str) -> None:
         """Two requests with this cookie add to the cart at once: neither writes before both have read."""
-        have_read = anyio.Event(), anyio.Event()
+        one, other = anyio.Event(), anyio.Event()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._add, cookie, "tea", "one of two at once", *have_read)
-            tasks.start_soon(self._add, cookie, "cake", "the other at once", *reversed(have_read))
+            tasks.start_soon(self._add, cookie, "tea", "one of two at once", one, other)
+            tasks.start_soon(self._add, cookie, "cake", "the other at once", other, one)
         session.flash("Two requests had read the same cart. One added tea, one added cake: both are in it.")
 
     async def _add(self, cookie: str, product: str, who: str, mine: anyio.Event, other: anyio.Event) -> None:

@@ -41,8 +41,8 @@ def render(
         storer: what keeps the sessions.
     """
     csrf = f'<input type="hidden" name="csrf" value="{session.csrf_token()}">' if session.is_authenticated else ""
-    items = session.value.items
-    cents = sum(PRODUCTS[product] * count for product, count in items.items())
+    bought = [(name, price, session.value.items.get(name, 0)) for name, price in PRODUCTS.items()]
+    cents = sum(price * count for _, price, count in bought)
     return _TEMPLATE.substitute(
         style=_STYLE,
         style_hash=_STYLE_HASH,
@@ -50,7 +50,7 @@ def render(
         themes="".join(_theme(name, csrf, is_chosen=name == preferences.theme) for name in THEMES),
         flashes="".join(f'<p class="flash {escape(f.category)}">{escape(f.message)}</p>' for f in session.flashes()),
         shelf="".join(_product(name, price, csrf) for name, price in PRODUCTS.items()),
-        cart="".join(_row(f"{count} x {escape(name)}", PRODUCTS[name] * count) for name, count in items.items()),
+        cart="".join(_row(f"{count} x {name}", price * count) for name, price, count in bought if count),
         total=f"<span>together</span><span>{cents / 100:.2f}</span>" if cents else "empty",
         you=_LOGIN if session.user_id is None else _logged_in(session, session.user_id, devices, csrf, storer),
         race=_button("/desk/race", "Two requests at once", csrf),
