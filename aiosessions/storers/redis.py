@@ -227,6 +227,8 @@ class RedisStorer:
         ended = 0
         async for page in self._indexed(server, encoded(owner), prefix):
             keys = [key for key in page if key != keep]
+            if not keys:
+                continue
             ended += sum(await server.writes.ask([self._delete(key, owner=owner) for key in keys]))
             await self._heal(server, encoded(owner), keys)
         return ended
