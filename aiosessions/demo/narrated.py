@@ -1,7 +1,7 @@
 """A storer of any kind, whose calls are counted for the narrator."""
 
 from aiosessions import Record, Storer
-from aiosessions.demo.narrator import note_call, note_lost
+from aiosessions.demo.narrator import note_call, note_met, note_seen
 from aiosessions.storers.storer import Cleanable, Openable, UserIndexed
 
 __all__ = ["narrated"]
@@ -20,17 +20,21 @@ class _Narrated:
 
     async def read(self, key: str) -> Record | None:
         note_call("read")
-        return await self._storer.read(key)
+        record = await self._storer.read(key)
+        if record is not None:
+            note_seen(record.version)
+        return record
 
     async def create(self, key: str, record: Record) -> bool:
         note_call("create")
+        note_seen(record.version)
         return await self._storer.create(key, record)
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
         note_call("replace")
         is_written = await self._storer.replace(key, record, version=version)
-        if not is_written:
-            note_lost()
+        note_met(version, is_written=is_written)
+        note_seen(record.version)
         return is_written
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:

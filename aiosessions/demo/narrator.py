@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from aiosessions import Event
 from aiosessions.asgi import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["NarratedApp", "Narrator", "Notes", "note_call", "note_event", "note_lost"]
+__all__ = ["NarratedApp", "Narrator", "Notes", "note_call", "note_event", "note_met", "note_seen"]
 
 _READS = ("read", "list")
 _WHY: Mapping[str, str] = {
@@ -27,7 +27,7 @@ _WHY: Mapping[str, str] = {
     "unreadable": "Written by another version: left alone until something new is stored.",
     "store_failed": "The storer failed.",
 }
-_LOST = "Another request had written meanwhile: read again, both changes put together, and written."
+_LOST = "Another request had written meanwhile: both changes put together, and written."
 
 
 @dataclass
@@ -42,8 +42,10 @@ class Notes:
     calls: Counter[str] = field(default_factory=Counter[str])
     cookies: list[str] = field(default_factory=list[str])
     events: list[Event] = field(default_factory=list[Event])
-    lost: int = 0
-    """How many writes found another version than they had read, or none."""
+    seen: set[int] = field(default_factory=set[int])
+    """The versions that it has read and written."""
+    met: int = 0
+    """How many writes met another version than those, or none."""
 
     @property
     def reads(self) -> int:
@@ -56,7 +58,7 @@ class Notes:
     @property
     def is_merged(self) -> bool:
         """Whether others wrote first, and both changes were put together."""
-        return bool(self.lost) and not any(event.kind in ("dropped", "conflict") for event in self.events)
+        return bool(self.met) and not any(event.kind in ("dropped", "conflict") for event in self.events)
 
     def line(self) -> str:
         """One line for a terminal."""
@@ -143,11 +145,18 @@ def note_call(name: str) -> None:
         notes.calls[name] += 1
 
 
-def note_lost() -> None:
-    """A write found another version than its request had read, or none."""
+def note_seen(version: int) -> None:
+    """A request has read or written this version of a record."""
     notes = _current.get()
     if notes is not None:
-        notes.lost += 1
+        notes.seen.add(version)
+
+
+def note_met(version: int, *, is_written: bool) -> None:
+    """A write was put over this version, or was not, for there was another."""
+    notes = _current.get()
+    if notes is not None:
+        notes.met += not is_written or version not in notes.seen
 
 
 class NarratedApp:

@@ -151,7 +151,9 @@ class MemoryStorer:
 
     async def keys(self) -> AsyncIterator[str]:
         for number, key in enumerate(tuple(self._records), 1):
-            if await self.read(key) is not None:
+            with self._lock:
+                is_live = self._live(key) is not None
+            if is_live:
                 yield key
             if number % _BATCH == 0:
                 await anyio.lowlevel.checkpoint()

@@ -273,7 +273,7 @@ def test_what_is_read_only_is_refused_by_open(tmp_path: Path, file: int, folder:
     if owner == 0:  # whom no mode stops
         for parent in (path, path.parent):
             os.chown(parent, 65534, 65534)
-        for parent in (tmp_path, *tmp_path.parents[:2]):
+        for parent in (tmp_path, *tmp_path.parents[:3]):
             parent.chmod(parent.stat().st_mode | 0o011)
     done = subprocess.run(
         [sys.executable, "-c", READ_ONLY, str(path)], cwd=ROOT, capture_output=True, text=True, check=True
