@@ -473,7 +473,8 @@ async def test_clean_costs_what_expired_and_not_what_is_stored(
         while after == before:
             after = await looked_at(pool)
         assert after[0] == before[0], "the whole table was read"
-        assert after[1] - before[1] < 3 * 2530
+        # A planner that knows nothing of the table has each batch sort those that are left.
+        assert after[1] - before[1] < (3 if "ANALYZE" in analyzed else 6) * 2530
         await pool.execute("DELETE FROM sessions WHERE version <= 2600; " + fill.replace("(1, 20000)", "(1, 2600)"))
 
 
