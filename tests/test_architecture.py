@@ -24,7 +24,7 @@ FOLDERS = {
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
 ADAPTERS = {"_lifespan", "aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
 TOOLS = {"__main__", "cli", "demo", "testing"}
-DRIVERS = {"aiofiles", "aiomcache", "asyncpg", "emcache", "redis"}
+DRIVERS = {"aiomcache", "asyncpg", "emcache", "redis"}
 
 
 def imports(path: Path, *, at_run_time: bool = False) -> Iterator[str]:

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from time import time
@@ -19,6 +18,7 @@ from aiosessions import Storer
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.postgres import PostgresStorer
 from aiosessions.storers.redis import RedisStorer
+from aiosessions.storers.sqlite import SQLiteStorer
 from aiosessions.storers.storer import Record
 from tests.benchmarks.measure import Effort, Visit, fastest
 from tests.benchmarks.pages import Shop
@@ -118,7 +118,7 @@ async def disk(effort: Effort) -> list[Table]:
         await calls.fill()
         files = await asyncio.to_thread(_copies, Path(folder))
 
-        open_file: Any = import_module("aiofiles").open  # Any: our stub of aiofiles has what the package uses
+        open_file: Any = import_module("aiofiles").open  # Any: it ships no types
 
         async def read_file(number: int) -> None:
             async with open_file(files[number], "rb") as file:
@@ -134,11 +134,8 @@ async def disk(effort: Effort) -> list[Table]:
 
 async def sqlite(effort: Effort) -> list[Table]:
     """A file of SQLite's."""
-    if find_spec("aiosessions.storers.sqlite") is None:
-        return [Table("SQLite", note="This version has no SQLiteStorer.")]
-
     with tempfile.TemporaryDirectory() as folder:
-        storer: Any = import_module("aiosessions.storers.sqlite").SQLiteStorer(f"{folder}/sessions.db")
+        storer = SQLiteStorer(f"{folder}/sessions.db")
         await storer.open()
         calls = _Calls(storer)
         await calls.fill()
