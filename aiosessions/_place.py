@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from aiosessions._errors import ConfigError
+from aiosessions._given import check_part
 from aiosessions._lifetime import Lifetime
 from aiosessions._tokens import TokenDigest
 from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
@@ -100,13 +101,14 @@ class Places:
     __slots__ = ("_keeper", "_namespace", "_others", "_transport", "known", "own")
 
     def __init__(self, keeper: Keeper[Any], own: str, namespace: str, transport: Transport) -> None:  # Any: see Place
+        check_part("transport", transport, ("read", "write", "clear", "vary"), "give CookieTransport() or another")
         check_name(transport, own)
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")
         self._keeper = keeper
         self._namespace = namespace
         self._transport = transport
-        self.own = Place(keeper, own, namespace, transport)
+        self.own: Place = Place(keeper, own, namespace, transport)
         self.known: dict[str, Place] = {own: self.own}
         self._others: WeakValueDictionary[str, Place] = WeakValueDictionary()  # while they are in use
 

@@ -1,6 +1,7 @@
 """What the response of this request must carry."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from aiosessions._discreet import Discreet
 from aiosessions._place import Place
@@ -16,7 +17,7 @@ _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", 
 class _Word(Discreet, frozen=True):
     """What the client must be told of one session: a new token, or without one that its own is dead."""
 
-    shown = ("max_age", "site_data")
+    shown: ClassVar[tuple[str, ...]] = ("max_age", "site_data")
 
     carried: Carried
     token: str | None = None

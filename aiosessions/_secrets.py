@@ -9,7 +9,7 @@
 """
 
 from hmac import compare_digest
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Secret(Discreet, array_like=True, frozen=True):
         presented_at: when a request first brought it; 0.0 until then.
     """
 
-    shown = ("issued_at",)
+    shown: ClassVar[tuple[str, ...]] = ("issued_at",)
 
     digest: bytes
     issued_at: Time
@@ -57,7 +57,7 @@ class Secrets(Discreet, array_like=True, frozen=True):
         retired: those that periodic rotations ended: one that comes back was copied.
     """
 
-    shown = ("epoch",)
+    shown: ClassVar[tuple[str, ...]] = ("epoch",)
 
     opening: tuple[Secret, ...] = ()
     epoch: Count = 0

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from aiosessions._csrf import is_masked, masked, new_csrf_key
 from aiosessions._errors import NotAuthenticatedError, ReauthenticationError
 from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
+from aiosessions._given import seconds_within
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
@@ -185,9 +186,8 @@ class Session(Generic[T]):
             NotAuthenticatedError: no user is bound.
             ReauthenticationError: the login is older.
         """
-        user_id = self.require_user()
-        since = self.authenticated_at
-        if since is None or self._place.keeper.now() - since.timestamp() > within.total_seconds():
+        seconds, user_id, since = seconds_within(within), self.require_user(), self.authenticated_at
+        if since is None or self._place.keeper.now() - since.timestamp() > seconds:
             raise ReauthenticationError(
                 f"the login is older than {within}: ask for the credential again", reply=self._reply
             )

@@ -8,6 +8,7 @@ are slices of one text with one spelling. The record keeps a digest of the secre
 import hashlib
 import os
 import re
+from typing import ClassVar
 
 from aiosessions import _base64url
 from aiosessions._discreet import Discreet
@@ -33,7 +34,7 @@ _SHAPE = re.compile(r"[A-Za-z0-9_-]{24}", re.ASCII)
 class Token(Discreet, frozen=True):
     """The two parts of a token; its `repr` shows the public one only."""
 
-    shown = ("handle",)
+    shown: ClassVar[tuple[str, ...]] = ("handle",)
 
     handle: str
     secret: str

@@ -15,7 +15,7 @@ class Turn:
         waiting: set at its end; None: nobody waits.
     """
 
-    is_taken = False
+    is_taken: bool = False
     waiting: anyio.Event | None = None  # made by the first who waits
 
     async def take(self) -> None:

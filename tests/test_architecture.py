@@ -16,10 +16,10 @@ FILES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path i
 NAMES = {name.removesuffix(".__init__"): path for path, name in FILES.items()}
 
 FOLDERS = {
-    "values": {"_errors"},
+    "values": {"_errors", "_given"},
     "transports": {"_discreet", "_errors", "_lifetime", "_request"},
-    "sealers": {"_base64url", "_discreet", "_errors"},
-    "storers": {"_discreet", "_errors"},
+    "sealers": {"_base64url", "_discreet", "_errors", "_given"},
+    "storers": {"_discreet", "_errors", "_given"},
 }
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
 ADAPTERS = {"_lifespan", "aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}

@@ -49,12 +49,14 @@ class Desk:
         transport: CookieTransport | None = None,
         tell: Callable[[Notes], None] = lambda _: None,
     ) -> None:
-        self.narrator = Narrator(tell)
-        self.carts = StorageOverseer(
+        self.narrator: Narrator = Narrator(tell)
+        self.carts: StorageOverseer[Cart] = StorageOverseer(
             Cart, narrated(storer), name="shop", transport=transport, on_event=note_event
         )  # what is worth something stays on the server
         sealer = AESGCMSealer(keys or os.environ.get("SESSION_KEYS") or new_key())
-        self.prefs = CookieOverseer(Preferences, sealer, name="prefs", transport=transport, on_event=note_event)
+        self.prefs: CookieOverseer[Preferences] = CookieOverseer(
+            Preferences, sealer, name="prefs", transport=transport, on_event=note_event
+        )
         self._storer = type(storer).__name__
         self._copies: OrderedDict[str, str] = OrderedDict()  # what a thief has: by handle, the cookie before the login
 

@@ -29,8 +29,8 @@ from aiosessions.overseers.changes import Plan, ending_of
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.revocations import Revocations
-from aiosessions.sealers.sealer import Claims, Sealer
-from aiosessions.storers.holding import Holder
+from aiosessions.sealers.sealer import Claims, Sealer, check_sealer
+from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.codecs import Codec, codec_for
@@ -89,8 +89,7 @@ class CookieOverseer(Overseer[T]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._revocations: Revocations | None = None
-        if not hasattr(sealer, "seal"):
-            raise ConfigError(f"sealer={type(sealer).__name__} is no Sealer: give AESGCMSealer(keys)")
+        check_sealer(sealer)
         if codec is not None and sealer.needs_json and not codec.is_json:
             raise ConfigError(f"codec={type(codec).__name__} is not JSON, which {type(sealer).__name__} needs")
 
@@ -98,6 +97,7 @@ class CookieOverseer(Overseer[T]):
         super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
         self._replay_protection = replay_protection
         if revocations is not None:
+            check_storer("revocations", revocations)
             self._must_end = True
             self._holder = Holder(revocations, timedelta(hours=1), repr(self))
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)

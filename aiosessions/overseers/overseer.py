@@ -81,7 +81,7 @@ class Overseer(Store[T], ABC):
         kind = session_type(value_type)
         self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
         self.is_mapping: bool = kind is MappingSession
-        self.places = self._places = Places(self, name, namespace, self._transport)
+        self.places: Places = Places(self, name, namespace, self._transport)
         self.check_lifetime(self.lifetime)
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ class Overseer(Store[T], ABC):
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[Any]:
         """See `Store.get`."""
-        place = self._places.own if name is None else self._places.of(name)
+        place = self.places.own if name is None else self.places.of(name)
         view, sessions = incoming(request)
         while (found := sessions.found.get(place)) is not None:
             if isinstance(found, Session):
@@ -172,7 +172,7 @@ class Overseer(Store[T], ABC):
     def new(self, request: Request, name: str | None = None) -> Session[T]: ...
     def new(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.new`."""
-        place = self._places.of(name)
+        place = self.places.of(name)
         view, sessions = incoming(request)
         carried = self._transport.read(view, place.name)
         if sessions.claims.setdefault(carried.where, place) is not place:

@@ -30,8 +30,8 @@ from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.race import META_BYTES, Race
-from aiosessions.sealers.sealer import Sealer
-from aiosessions.storers.holding import Holder
+from aiosessions.sealers.sealer import Sealer, check_sealer
+from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.codecs import Codec, codec_for
@@ -99,8 +99,9 @@ class StorageOverseer(Overseer[T]):
             raise ConfigError(f"max_size={max_size}: give a positive number of bytes, or None")
         if clean_every is not None and clean_every <= timedelta(0):
             raise ConfigError(f"clean_every={clean_every}: give a positive duration, or None")
-        if not hasattr(storer, "replace"):
-            raise ConfigError(f"storer={type(storer).__name__} is no Storer: it has no replace()")
+        check_storer("storer", storer)
+        if sealer is not None:
+            check_sealer(sealer)
 
         checked = codec_for(value_type, json=True, codec=codec)
         super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
@@ -111,7 +112,7 @@ class StorageOverseer(Overseer[T]):
         self._race = Race(self._backend, self._sealed, self._changes, max_size)
         self._loading = Loading(self._backend, self._codec, self._sealed, on_storer_error, on_reuse)
         if sealer is not None:
-            self._sealed.prove(self._places.own, self.lifetime)
+            self._sealed.prove(self.places.own, self.lifetime)
 
     # reading
 
@@ -168,7 +169,7 @@ class StorageOverseer(Overseer[T]):
             StorerError: the backend failed.
             ValueError: *name* is outside the grammar.
         """
-        place = self._places.of(name)
+        place = self.places.of(name)
         with STRIPPED:
             await self._holder.ready()
             state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
@@ -337,7 +338,7 @@ class StorageOverseer(Overseer[T]):
         if not is_handle(handle):
             return False
 
-        place = self._places.of(name)
+        place = self.places.of(name)
         with STRIPPED:
             await self._holder.ready()
             is_ended = await self._devices.end(place, handle, user_id)

@@ -1,10 +1,11 @@
 """What a sealer is: it makes claims safe to hand to the client."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from aiosessions._discreet import Discreet
+from aiosessions._given import check_part
 
-__all__ = ["Claims", "Expiring", "Resealing", "Sealer"]
+__all__ = ["Claims", "Expiring", "Resealing", "Sealer", "check_sealer"]
 
 
 class Claims(Discreet, frozen=True):
@@ -21,7 +22,7 @@ class Claims(Discreet, frozen=True):
         began_at: when the session began, or its user logged in since; None in what `open` returns: no token says it.
     """
 
-    shown = ("is_reference", "session_id", "issued_at", "expires_at", "user_id")
+    shown: ClassVar[tuple[str, ...]] = ("is_reference", "session_id", "issued_at", "expires_at", "user_id")
 
     body: bytes
     is_reference: bool
@@ -31,6 +32,11 @@ class Claims(Discreet, frozen=True):
     user_id: str | None
     meta: bytes
     began_at: float | None = None
+
+
+def check_sealer(sealer: object) -> None:
+    """Raise ConfigError for what is no sealer."""
+    check_part("sealer", sealer, ("seal", "open"), "give a sealer, as AESGCMSealer(keys)")
 
 
 class Sealer(Protocol):

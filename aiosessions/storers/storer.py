@@ -4,7 +4,7 @@ The docstrings are the contract; `aiosessions.testing.suites` holds every senten
 """
 
 from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from aiosessions._discreet import Discreet
 
@@ -26,7 +26,7 @@ class Record(Discreet, frozen=True):
         version: 63 random bits, made anew for each write: equal means unchanged.
     """
 
-    shown = ("owner", "created_at", "seen_at", "expires_at", "version")
+    shown: ClassVar[tuple[str, ...]] = ("owner", "created_at", "seen_at", "expires_at", "version")
 
     value: bytes
     meta: bytes

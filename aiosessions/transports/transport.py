@@ -1,7 +1,7 @@
 """Where a token travels: what every transport says and does."""
 
 import re
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from aiosessions._discreet import Discreet
 from aiosessions._errors import ConfigError, EncodeError
@@ -28,7 +28,7 @@ class Carried(Discreet, frozen=True):
         chunks: the names of the chunk cookies that came.
     """
 
-    shown = ("where", "present", "duplicate")
+    shown: ClassVar[tuple[str, ...]] = ("where", "present", "duplicate")
 
     where: str
     token: str | None = None

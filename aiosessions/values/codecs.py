@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import msgspec
 
 from aiosessions._errors import DecodeError, EncodeError
+from aiosessions._given import check_part
 from aiosessions.values.equality import difference, parts
 from aiosessions.values.misfit import misfit, pydantic_misfit, why
 from aiosessions.values.models import is_pydantic, prove_model
@@ -324,6 +325,7 @@ def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None)
     if isinstance(codec, CheckedCodec):
         return codec
     if codec is not None:
+        check_part("codec", codec, ("encode", "decode", "to_tree", "from_tree"), "give JSONCodec() or another")
         return CheckedCodec(
             value_type,
             encode=codec.encode,
