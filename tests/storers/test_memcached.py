@@ -102,7 +102,9 @@ async def test_memcached_itself_forgets_and_never_too_early(client: emcache.Clie
     storer = MemcachedStorer(client, clock=lambda: start)
     await storer.create("k", Record(b"{}", b"", None, start, start, start + 0.5, new_version()))
     await anyio.sleep(0.6)
-    assert await storer.read("k") is not None, "memcached counts in whole seconds, and must not be early"
+    is_there = await storer.read("k") is not None
+    is_late = time.time() >= start + 1  # this machine had something else to do
+    assert is_there or is_late, "memcached counts in whole seconds, and must not be early"
     with anyio.fail_after(5):
         while await storer.read("k") is not None:  # noqa: ASYNC110 - the server tells nobody
             await anyio.sleep(0.05)
