@@ -106,8 +106,10 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
 
-    # a file at a time to each of a few processes, which start servers of their own
-    whole = ["-n", "auto", "--maxprocesses=4", "--dist=loadfile", *session.posargs]
+    # A file at a time to each of a few processes, which start servers of their own, one more than there are cores:
+    # tests wait for servers and time-outs.
+    processes = min(4, (os.cpu_count() or 1) + 1)
+    whole = [f"-n{processes}", "--dist=loadfile", *session.posargs]
     if session.python != list(PYTHONS)[-1]:  # uvloop on one of them
         whole += ["-k", "not uvloop"]
     if session.python != next(iter(PYTHONS)):
@@ -124,7 +126,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """The numbers of the README, beside the peers and the bare floor."""
+    """The numbers of the README, beside the peers and the bare floor: some minutes; `nox -s bench -- --quick` two.
+
+    Goals and verdicts come last. `-- --json FILE --markdown FILE --svg FILE` keeps what was measured.
+    """
     session.install(*group("bench"), ".[all]")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 

@@ -29,7 +29,21 @@ class ConfigError(SessionError, ValueError):
     """An argument at construction cannot work; the message names it and the fix."""
 
 
-class NoSessionError(SessionError, LookupError):
+class _RefusalError(SessionError):
+    """A session is not what the page asks for.
+
+    Args:
+        reply: of the request that the session belongs to, which is answered 401; None: it belongs to none.
+    """
+
+    __slots__ = ("reply",)  # and so not in what is pickled, or shown as the error's attributes
+
+    def __init__(self, *args: object, reply: object = None) -> None:
+        super().__init__(*args)
+        self.reply: object = reply
+
+
+class NoSessionError(_RefusalError, LookupError):
     """`require()` found no stored session, or `update()` one that is gone."""
 
 
@@ -62,16 +76,18 @@ class SessionTooLargeError(SessionError):
         name: the session's name, or the storage key where a storer measured it.
         size: what it would have taken, in bytes.
         limit: what it may take, in bytes.
+        fix: what to do about it.
     """
 
-    def __init__(self, name: str, *, size: int, limit: int) -> None:
-        super().__init__(f"session {name!r} takes {size} bytes, and {limit} is the limit")
+    def __init__(self, name: str, *, size: int, limit: int, fix: str = "keep less") -> None:
+        super().__init__(f"session {name!r} takes {size} bytes, and {limit} is the limit: {fix}")
         self.name = name
         self.size = size
         self.limit = limit
+        self.fix = fix
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _too_large, (self.name, self.size, self.limit)
+        return _too_large, (self.name, self.size, self.limit, self.fix)
 
 
 class EncodeError(SessionError):
@@ -86,7 +102,7 @@ class ResponseStartedError(SessionError):
     """The client had to be told of a new token, and the headers have left already."""
 
 
-class ReauthenticationError(SessionError):
+class ReauthenticationError(_RefusalError):
     """`require_fresh()`: the login is older than the page allows (ASVS 5 7.5.1)."""
 
 
@@ -102,8 +118,8 @@ class UnsavedSessionWarning(ResourceWarning):
     """A session was changed and thrown away unsaved: is the middleware there? (Python's development mode only.)"""
 
 
-def _too_large(name: str, size: int, limit: int) -> SessionTooLargeError:
-    return SessionTooLargeError(name, size=size, limit=limit)
+def _too_large(name: str, size: int, limit: int, fix: str = "") -> SessionTooLargeError:
+    return SessionTooLargeError(name, size=size, limit=limit, fix=fix)
 
 
 class _Stripped:

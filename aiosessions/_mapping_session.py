@@ -15,14 +15,17 @@ D = TypeVar("D")
 class MappingSession(Session[dict[str, V]], MutableMapping[str, V]):
     """A Session that reads and changes like its `value`; what a store of `dict[str, V]` gives.
 
-    It equals every mapping of the same items, another session's too; its hash is by identity. An empty one is false.
-    A missing key is a NoKeyError, which is a KeyError.
+    It equals every mapping of the same items, another session's too, and so it has no hash. An empty one is false. A
+    missing key is a NoKeyError, which is a KeyError. Its `str()` is that of its dict, values and all; its `repr()`
+    shows none. Into a JSON response goes `session.value`.
     """
 
     __slots__ = ()
 
-    def __hash__(self) -> int:
-        return object.__hash__(self)
+    __hash__ = None  # type: ignore[assignment]  # as a dict's
+
+    def __str__(self) -> str:
+        return str(self.value)
 
     def __getitem__(self, key: str) -> V:
         try:
@@ -99,12 +102,14 @@ class MappingSession(Session[dict[str, V]], MutableMapping[str, V]):
         """Remove every key, and unbind the user: see `clear_user`.
 
         Args:
-            keep: remove every key but these, and leave the user bound.
+            keep: remove every key but these, and leave the user bound. To empty the session only, without a logout:
+                `session.value.clear()`.
         """
-        kept = {key: self.value[key] for key in keep or () if key in self.value}
+        names = tuple(keep or ())
+        kept = {key: self.value[key] for key in names if key in self.value}
         self.value.clear()
         self.value.update(kept)
-        if keep is None and self.is_authenticated:
+        if not names and self.is_authenticated:
             self.clear_user()
 
 

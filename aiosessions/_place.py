@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from aiosessions._errors import ConfigError
+from aiosessions._given import check_part
 from aiosessions._lifetime import Lifetime
 from aiosessions._tokens import TokenDigest
 from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
@@ -12,6 +13,8 @@ from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
 __all__ = ["Keeper", "Place", "Places"]
 
 T_co = TypeVar("T_co", covariant=True)
+_KNOWN = 64
+"""How many names of one store are remembered: where visitors choose them there is no end."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
@@ -88,20 +91,25 @@ class Places:
         namespace: keeps applications apart that share a storer or a key.
         transport: where its tokens travel.
 
+    Attributes:
+        known: every name that this process has opened, the store's own first; at most 64.
+
     Raises:
         ConfigError: *own* or *namespace* is outside the grammar.
     """
 
-    __slots__ = ("_keeper", "_namespace", "_others", "_transport", "own")
+    __slots__ = ("_keeper", "_namespace", "_others", "_transport", "known", "own")
 
     def __init__(self, keeper: Keeper[Any], own: str, namespace: str, transport: Transport) -> None:  # Any: see Place
+        check_part("transport", transport, ("read", "write", "clear", "vary"), "give CookieTransport() or another")
         check_name(transport, own)
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigError(f"namespace={namespace!r}: use at most 64 letters, digits, '.', '_', '-' and '/'")
         self._keeper = keeper
         self._namespace = namespace
         self._transport = transport
-        self.own = Place(keeper, own, namespace, transport)
+        self.own: Place = Place(keeper, own, namespace, transport)
+        self.known: dict[str, Place] = {own: self.own}
         self._others: WeakValueDictionary[str, Place] = WeakValueDictionary()  # while they are in use
 
     def of(self, name: str | None) -> Place:
@@ -117,4 +125,6 @@ class Places:
         except ConfigError as error:
             raise ValueError(str(error)) from None
         place = self._others[name] = Place(self._keeper, name, self._namespace, self._transport)
+        if len(self.known) < _KNOWN:
+            self.known[name] = place
         return place

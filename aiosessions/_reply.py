@@ -1,8 +1,9 @@
 """What the response of this request must carry."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar
 
+from aiosessions._discreet import Discreet
 from aiosessions._place import Place
 from aiosessions._request import SECURE_SCHEMES, ResponseView
 from aiosessions.transports.cookies import warn_plain_http
@@ -13,16 +14,15 @@ __all__ = ["Reply", "check_site_data"]
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 
 
-class _Word(NamedTuple):
+class _Word(Discreet, frozen=True):
     """What the client must be told of one session: a new token, or without one that its own is dead."""
+
+    shown: ClassVar[tuple[str, ...]] = ("max_age", "site_data")
 
     carried: Carried
     token: str | None = None
     max_age: int | None = None
     site_data: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no token
-        return f"_Word(is_token={self.token is not None})"
 
 
 def check_site_data(kinds: Sequence[str]) -> None:

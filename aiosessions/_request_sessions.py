@@ -3,14 +3,24 @@
 Adapters know this file and `Store`, and nothing else of the core.
 """
 
+from collections.abc import Iterator
 from functools import singledispatch
+from itertools import takewhile
 from typing import Any
 
 import anyio
 
-from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, strip
+from aiosessions._errors import (
+    STRIPPED,
+    ConfigError,
+    ConflictError,
+    NoSessionError,
+    ReauthenticationError,
+    SessionError,
+    strip,
+)
 from aiosessions._events import logger
-from aiosessions._place import Keeper, Place
+from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
@@ -18,16 +28,20 @@ from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried
 
 __all__ = [
+    "CHALLENGE",
     "SCOPE_KEY",
     "RequestSessions",
     "claimed",
     "error_status",
     "incoming",
     "incoming_other",
+    "kinds",
     "sessions_of_request",
 ]
 
 SCOPE_KEY = "aiosessions"
+CHALLENGE = "Session"
+"""What `WWW-Authenticate` says: a 401 must have a challenge (RFC 9110 §11.6.1); there is no registered one for us."""
 
 
 class RequestSessions:
@@ -39,13 +53,15 @@ class RequestSessions:
         scheme: of the request.
     """
 
-    __slots__ = ("_unended", "claims", "found", "has_conflict", "reply")
+    __slots__ = ("_failed", "_unended", "claims", "found", "has_conflict", "is_refused", "reply")
 
     def __init__(self, scheme: str = "https") -> None:
         self.reply = Reply(scheme)
         self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
+        self.is_refused = False  # what `refuses` left the handler of a socket: it is closed with 1008, whoever does it
         self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
         self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
+        self._failed: Place | None = None  # the last save of this one failed
         self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
 
     async def save(self, status: int) -> None:
@@ -62,16 +78,18 @@ class RequestSessions:
             return
 
         can_tell = not self.reply.is_started
-        plans: list[tuple[Keeper[Any], Any]] = []  # Any: stores of any types, and their plans
+        plans: list[tuple[Place, Any]] = []  # Any: of stores of any types
+        place = None
         try:
             for place, session in self.found.items():
                 if isinstance(session, Session):
                     plan = place.keeper.plan(session, can_tell=can_tell)
                     if plan is not None:
-                        plans.append((place.keeper, plan))
-            for store, plan in plans:
-                await store.carry_out(plan)
+                        plans.append((place, plan))
+            for place, plan in plans:
+                await place.keeper.carry_out(plan)
         except BaseException as error:  # also what is no error of ours, and a cancellation
+            self._failed = place
             strip(error)
             await self.abandon()
             raise
@@ -108,6 +126,26 @@ class RequestSessions:
             place.transport.vary(response, place.name)
         reply.is_started = True
 
+    def forget(self, session: Session[Any]) -> None:  # Any: of any store
+        """Be as if nobody had looked for it."""
+        del self.found[session._place]
+        del self.claims[session._carried.where]
+
+    def refuses(self, error: BaseException | None) -> bool:
+        """Whether it says that one of these sessions is not what a page asks for: the answer is a 401.
+
+        What `store.open` and its sessions raise is the application's.
+        """
+        return isinstance(error, (NoSessionError, ReauthenticationError)) and error.reply is self.reply
+
+    def log(self, error: SessionError, request: str) -> None:
+        """Write down that a save failed, in which *request*: its method and path, which may hold anything."""
+        which = "a session" if self._failed is None else f"session {self._failed.name!r}"
+        if isinstance(error, ConflictError):
+            logger.info("%s was not saved in %.300r: %s", which, request, error)
+        else:
+            logger.error("%s was not saved in %.300r", which, request, exc_info=error)
+
     def must_tell(self) -> bool:
         """Whether a response has to carry something, whatever its status."""
         sessions = (entry for entry in self.found.values() if isinstance(entry, Session))
@@ -122,6 +160,11 @@ def claimed(carried: Carried) -> ConfigError:
 def error_status(error: SessionError) -> int:
     """The status of the answer when a save failed: 409 for a lost race, else 500."""
     return 409 if isinstance(error, ConflictError) else 500
+
+
+def kinds(error: Exception) -> Iterator[type]:
+    """Its class and the bases for which a handler of the application takes it: all below Exception."""
+    return takewhile(lambda kind: kind is not Exception, type(error).__mro__)
 
 
 def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework has a type of its own for scopes

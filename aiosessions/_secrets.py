@@ -9,10 +9,11 @@
 """
 
 from hmac import compare_digest
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from aiosessions._discreet import Discreet
 from aiosessions._lifetime import Lifetime
 
 __all__ = ["Count", "Secret", "Secrets", "Time", "Verdict"]
@@ -30,7 +31,7 @@ _SUPERSEDED = 64
 _RETIRED = 4
 
 
-class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Secret(Discreet, array_like=True, frozen=True):
     """The digest of a secret that opens the session, or did.
 
     Args:
@@ -39,18 +40,14 @@ class Secret(msgspec.Struct, array_like=True, frozen=True, gc=False):
         presented_at: when a request first brought it; 0.0 until then.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("issued_at",)
+
     digest: bytes
     issued_at: Time
     presented_at: Time = 0.0
 
-    def __repr__(self) -> str:  # tracebacks may show local variables, and rich ones ask a Struct's own method
-        return "Secret()"
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("issued_at", self.issued_at)]
-
-
-class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Secrets(Discreet, array_like=True, frozen=True):
     """The secrets of one session. Never changed: a rotation makes another.
 
     Args:
@@ -60,16 +57,12 @@ class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
         retired: those that periodic rotations ended: one that comes back was copied.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("epoch",)
+
     opening: tuple[Secret, ...] = ()
     epoch: Count = 0
     superseded: tuple[Secret, ...] = ()
     retired: tuple[Secret, ...] = ()
-
-    def __repr__(self) -> str:  # as above
-        return f"Secrets(epoch={self.epoch})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("epoch", self.epoch)]
 
     # what a request's secret means
 
@@ -152,10 +145,9 @@ class Secrets(msgspec.Struct, array_like=True, frozen=True, gc=False):
             grace: seconds.
             now: unix seconds.
         """
-        if digest is None and len(self.opening) == 1:
-            only = self.opening[0]
-            if only.presented_at or only.digest != presented:
-                return self
+        is_new = any(each.digest == presented and not each.presented_at for each in self.opening)
+        if digest is None and not is_new and len(self.opening) < 2:
+            return self
 
         opening = [
             Secret(each.digest, each.issued_at, now) if each.digest == presented and not each.presented_at else each

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from aiosessions._csrf import is_masked, masked, new_csrf_key
 from aiosessions._errors import NotAuthenticatedError, ReauthenticationError
 from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
+from aiosessions._given import seconds_within
 from aiosessions._lifetime import Lifetime, moment
 from aiosessions._place import Place
 from aiosessions._reply import Reply
@@ -171,7 +172,7 @@ class Session(Generic[T]):
         """
         user_id = self.user_id
         if user_id is None:
-            raise NotAuthenticatedError(f"session {self.name!r} has no user: call set_user() at login")
+            raise NotAuthenticatedError(f"session {self.name!r} has no user: call set_user() first", reply=self._reply)
 
         return user_id
 
@@ -185,10 +186,11 @@ class Session(Generic[T]):
             NotAuthenticatedError: no user is bound.
             ReauthenticationError: the login is older.
         """
-        user_id = self.require_user()
-        since = self.authenticated_at
-        if since is None or self._place.keeper.now() - since.timestamp() > within.total_seconds():
-            raise ReauthenticationError(f"the login is older than {within}: ask for the credential again")
+        seconds, user_id, since = seconds_within(within), self.require_user(), self.authenticated_at
+        if since is None or self._place.keeper.now() - since.timestamp() > seconds:
+            raise ReauthenticationError(
+                f"the login is older than {within}: ask for the credential again", reply=self._reply
+            )
 
         return user_id
 
@@ -332,25 +334,29 @@ class Session(Generic[T]):
         """Whether something was destroyed that has not ended yet."""
         return bool(self._ended) and any(each.is_due for each in self._ended)
 
-    def _settled(
-        self, state: State, *, lives: int, wishes: Wishes | None = None, presented: bytes | None = None
+    def _settled(  # Any: a Plan, which knows this file
+        self, plan: Any, state: State, token: str = "", max_age: int | None = None, presented: bytes | None = None
     ) -> bool:
-        """*state* is stored now, and the *wishes* are fulfilled; False if the session was destroyed meanwhile.
+        """The *plan* is carried out: *state* is stored now; False if the session was destroyed meanwhile.
 
-        Then what was written for its earlier life is to end as well.
+        Then what was written for its earlier life is to end as well. The client gets a *token*, if there is one.
         """
-        if self._lives != lives:
+        if self._lives != plan.lives:
             self._ended = (*self._ended, Ending(state, is_due=True, is_wanted=True, is_anyhow=True))
             return False
 
+        if state.handle != self._state.handle:  # what it took the place of is to end
+            self._ended = tuple(each._replace(is_due=True) for each in self._ended)
         self._state = state
         self._standing = "fine"
         self._failed = None
-        if wishes is not None and self._wishes is not None:
-            self._wishes = self._wishes.without(wishes)
+        if self._wishes is not None:
+            self._wishes = self._wishes.without(plan.wishes)
         if presented is not None:
             self._presented = presented
             self._stale = None
+        if token:
+            self._reply.tell(self._place, self._carried, token, max_age)
         return True
 
     def _seen(self, seen_at: float) -> None:
@@ -388,10 +394,6 @@ class Session(Generic[T]):
         other._standing = "dead"
         other._wishes = None
         other._ended = ()
-
-    def _ends_now(self) -> None:
-        """It is stored: what it took the place of is to end."""
-        self._ended = tuple(each._replace(is_due=True) for each in self._ended)
 
     def _has_ended(self, ending: Ending) -> None:
         """One of them has."""

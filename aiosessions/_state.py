@@ -1,7 +1,6 @@
 """What a session is (State), what its handler asked for (Wishes), what it becomes (`advance`), and what ends."""
 
 import struct
-from copy import copy
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -175,6 +174,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
         """What its token says, if the client holds it."""
         return self.meta.held or Held(self.created_at, self.seen_at)
 
+    @property
+    def began_at(self) -> float:
+        """When it was first stored, or its user logged in since; unix seconds."""
+        return max(self.as_held.created_at, self.meta.authenticated_at or 0.0)
+
     def deadline(self, lifetime: Lifetime) -> float | None:
         """When it ends, unix seconds; *lifetime* is the store's; None: never."""
         meta = self.meta
@@ -192,21 +196,36 @@ class State(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, seen_at=seen_at)
 
 
-class Wishes:
-    """What a handler asked for, to be done at save."""
+class Wishes(msgspec.Struct):
+    """What a handler asked for, to be done at save.
 
-    __slots__ = ("added", "csrf", "emptied", "is_touched", "label", "lifetime", "rotations", "taken", "user")
+    Args:
+        rotations: how many new secrets.
+        is_touched: whether it is to be seen now.
+        user: whom to bind, and since when; (None, ...) unbinds.
+        lifetime: of this session instead of the store's.
+        label: the next one.
+        csrf: the next key; b"": none was needed.
+        added: flashes.
+        taken: the ids of flashes that were shown.
+        emptied: the stored flashes and label go too.
+    """
 
-    def __init__(self) -> None:
-        self.rotations: int = 0
-        self.is_touched: bool = False
-        self.user: tuple[str | None, float] | None = None  # whom, and since when; (None, ...) unbinds
-        self.lifetime: Lifetime | None = None
-        self.label: tuple[str | None] | None = None
-        self.csrf: bytes = b""
-        self.added: list[PackedFlash] = []
-        self.taken: set[str] = set()
-        self.emptied: bool = False  # the stored flashes and label go too
+    rotations: int = 0
+    is_touched: bool = False
+    user: tuple[str | None, float] | None = None
+    lifetime: Lifetime | None = None
+    label: tuple[str | None] | None = None
+    csrf: bytes = b""
+    added: list[PackedFlash] = []  # msgspec copies it
+    taken: set[str] = set()  # likewise
+    emptied: bool = False
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no flashes, no keys
+        return f"Wishes(rotations={self.rotations})"
+
+    def __rich_repr__(self) -> list[tuple[str, int]]:  # a Struct's own would show them
+        return [("rotations", self.rotations)]
 
     @property
     def is_login(self) -> bool:
@@ -229,14 +248,11 @@ class Wishes:
 
     def copy(self) -> "Wishes":
         """What a save carries out, while the handler may go on."""
-        other = copy(self)
-        other.added = list(self.added)
-        other.taken = set(self.taken)
-        return other
+        return msgspec.structs.replace(self, added=list(self.added), taken=set(self.taken))
 
     def without(self, done: "Wishes") -> "Wishes | None":
         """What was asked for since the copy *done* was made; None: nothing."""
-        rest = copy(self)
+        rest = self.copy()
         rest.added = [flash for flash in self.added if flash not in done.added]
         rest.taken = self.taken - done.taken
         rest.rotations = self.rotations - done.rotations
@@ -248,10 +264,6 @@ class Wishes:
         if self.csrf == done.csrf:
             rest.csrf = b""
         return rest if rest.is_write else None
-
-    def asks_the_same(self, other: "Wishes") -> bool:
-        """Whether both ask for the same."""
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
 
 NOTHING = Wishes()
@@ -354,14 +366,16 @@ def advance(
         flashes,
         own,
         spelling,
-        b"" if now - state.seen_at >= _REMEMBERED_SECONDS or not state.version else _lineage(state),
+        _lineage(state, version) if state.version and now - state.seen_at < _REMEMBERED_SECONDS else b"",
     )
     owner = wishes.user[0] if wishes.user else state.owner
     return State(handle, value, owner, created_at, now, version, following, now)
 
 
-def _lineage(state: State) -> bytes:
-    """The versions that what is written over *state* descends from; nothing, unless others wrote a moment ago."""
+def _lineage(state: State, version: int) -> bytes:
+    """The versions that *version* descends from; several who write together write one."""
+    if version == state.version:
+        return state.meta.lineage
     return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_REMEMBERED * _ANCESTOR.size :]
 
 

@@ -17,6 +17,8 @@ def check_text(what: str, text: object) -> None:
 
 def check_user_id(user_id: object) -> None:
     """Raise TypeError or ValueError for what is no user id."""
+    if user_id is None:
+        raise TypeError("user_id must be a str, not None: clear_user() unbinds")
     if not isinstance(user_id, str):
         raise TypeError(f"user_id must be a str, not {type(user_id).__name__}: write set_user(str(user.id))")
 

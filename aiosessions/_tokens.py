@@ -8,9 +8,10 @@ are slices of one text with one spelling. The record keeps a digest of the secre
 import hashlib
 import os
 import re
-from typing import NamedTuple
+from typing import ClassVar
 
 from aiosessions import _base64url
+from aiosessions._discreet import Discreet
 
 __all__ = [
     "TOKEN_LENGTH",
@@ -30,14 +31,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{24}", re.ASCII)
 
 
-class Token(NamedTuple):
+class Token(Discreet, frozen=True):
     """The two parts of a token; its `repr` shows the public one only."""
+
+    shown: ClassVar[tuple[str, ...]] = ("handle",)
 
     handle: str
     secret: str
-
-    def __repr__(self) -> str:
-        return f"Token(handle={self.handle!r})"
 
     def text(self) -> str:
         """The 64 characters that travel."""

@@ -15,16 +15,20 @@ class Turn:
         waiting: set at its end; None: nobody waits.
     """
 
-    is_taken = False
+    is_taken: bool = False
     waiting: anyio.Event | None = None  # made by the first who waits
 
     async def take(self) -> None:
         """Wait until it is free, and take it."""
         while self.is_taken:
-            if self.waiting is None:
-                self.waiting = anyio.Event()
-            await self.waiting.wait()
+            await self.ended()
         self.is_taken = True
+
+    async def ended(self) -> None:
+        """Wait until whoever has it ends it; others may be faster to take it then."""
+        if self.waiting is None:
+            self.waiting = anyio.Event()
+        await self.waiting.wait()
 
     def end(self) -> None:
         """Let those who wait go on."""

@@ -16,20 +16,12 @@ def watched(kind: type[Session[Any]]) -> type[Session[Any]]:  # Any: sessions of
         __slots__ = ()
 
         def __del__(self) -> None:
-            if self._standing == "fine" and _is_unsaved(self):
-                warnings.warn(
-                    f"{self!r} was changed and never saved: is SessionMiddleware there?",
-                    UnsavedSessionWarning,
-                    stacklevel=2,
-                    source=self,
-                )
+            try:
+                is_unsaved = self._standing == "fine" and self._place.keeper.plan(self, can_tell=True) is not None
+            except SessionError:
+                is_unsaved = True
+            if is_unsaved:
+                what = f"{self!r} was changed and never saved: is SessionMiddleware there?"
+                warnings.warn(what, UnsavedSessionWarning, stacklevel=2, source=self)
 
     return Watched
-
-
-def _is_unsaved(session: Session[Any]) -> bool:  # Any: as above
-    """Whether something is lost when the session goes away."""
-    try:
-        return session._place.keeper.plan(session, can_tell=True) is not None
-    except SessionError:
-        return True

@@ -11,11 +11,10 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
-from aiosessions._events import logger
 from aiosessions._request import RequestView, response_view
-from aiosessions._request_sessions import RequestSessions, error_status, incoming_other
+from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
-from aiosessions.asgi import openable
+from aiosessions._stores import Refresh, Refreshed, openable
 from aiosessions.origins import Origins
 
 __all__ = ["setup"]
@@ -25,6 +24,7 @@ def setup(
     app: web.Application,
     *stores: Store[Any],  # Any: stores of any types
     origins: Sequence[str] | None = None,
+    refresh: Sequence[Refreshed] = (),
 ) -> None:
     """Save sessions before each answer of *app* and its sub-applications, and open and close *stores* with it.
 
@@ -32,20 +32,28 @@ def setup(
     and may answer it; when the save before the headers fails it has returned already. That error leaves as
     `web.HTTPConflict` (a ConflictError, also one that nobody has caught) or `web.HTTPInternalServerError`, whose
     `__cause__` it is, so that applications further out may answer. For a response that a handler prepares itself,
-    `prepare()` raises it. When a request is cancelled, what it destroyed ends all the same, and nothing is written.
+    `prepare()` raises it. A NoSessionError, NotAuthenticatedError or ReauthenticationError about a session of the
+    request that nobody has caught leaves likewise as `web.HTTPUnauthorized`, and everything is saved; a websocket gets
+    a 403 before it is accepted, and is closed with 1008 after it. When a request is cancelled, what it destroyed ends
+    all the same, and nothing is written.
 
     Args:
         app: an application that does not run yet.
         stores: what to open and close.
-        origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
-            None: any. Others get a 403 before a handler sees them (ASVS 5 4.4.2).
+        origins: which other origins than the application's own host may open websockets and send what changes something
+            (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before a
+            handler sees them (ASVS 5 3.5.1, 4.4.2).
+        refresh: as for `SessionMiddleware`.
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
+    opened, refreshed = openable(stores), Refresh(refresh)
+    if refreshed:
+        app.middlewares.insert(0, _refreshing(refreshed))
     if origins is not None:
         app.middlewares.insert(0, _guard(Origins(origins)))
-    app.cleanup_ctx.extend(_running(openable(store)) for store in stores)
+    app.cleanup_ctx.extend(map(_running, opened))
     app.middlewares.insert(0, _save)  # the outermost of this application
     app.on_response_prepare.append(_before_headers)
 
@@ -55,22 +63,37 @@ def _guard(origins: Origins) -> Middleware:
     async def guard(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        if is_socket and not origins.allows(request.headers.get("Origin"), request.host):
-            raise web.HTTPForbidden(text="websockets of this origin are not allowed")
+        if origins.refuses(_RequestView(request), None if _is_socket(request) else request.method):
+            raise web.HTTPForbidden(text="Forbidden")
         return await handler(request)
 
     return guard
 
 
+def _refreshing(refresh: Refresh) -> Middleware:
+    @web.middleware
+    async def load(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        await refresh.load(request)
+        return await handler(request)
+
+    return load
+
+
+def _is_socket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
 class _Saving:
     """A request's sessions, and how far saving them has come."""
 
-    __slots__ = ("is_saved", "sessions", "unsent")
+    __slots__ = ("is_saved", "sessions", "socket", "unsent")
 
     def __init__(self) -> None:
         self.sessions = RequestSessions()
         self.is_saved = False
+        self.socket: web.WebSocketResponse | None = None  # that was accepted, until the request is through
         self.unsent: Mapping[str, str] | None = None  # the headers that a handler prepared and saving kept back
 
 
@@ -119,6 +142,7 @@ async def _save(
     try:
         return await _answer(saving, request, handler)
     finally:  # cancelled too, maybe while something was ending
+        saving.socket = None  # it refers to the request
         await sessions.end()
 
 
@@ -132,6 +156,10 @@ async def _answer(
         if error is None:
             raise
     except Exception as raised:
+        if saving.sessions.refuses(raised):
+            socket = await _refuse(saving, request, raised)
+            if socket is not None:
+                return socket
         if saving.sessions.reply.is_started:
             raise
         error = await _saved(saving, 500)
@@ -144,7 +172,24 @@ async def _answer(
         if error is None:
             return response
 
-    raise _refusal(error) from error
+    raise _refusal(saving, request, error) from error
+
+
+async def _refuse(saving: _Saving, request: web.Request, error: Exception) -> web.StreamResponse | None:
+    """401, or for a socket 403; one that was accepted is closed. None: too late, another answer has begun."""
+    if saving.sessions.reply.is_started:
+        if saving.socket is not None and not saving.socket.closed:
+            await saving.socket.close(code=1008)  # policy violation (RFC 6455 §7.4.1)
+            return saving.socket
+        return None
+
+    is_socket = _is_socket(request)
+    failed = await _saved(saving, 403 if is_socket else 401)
+    if failed is not None:
+        raise _refusal(saving, request, failed) from failed
+    if is_socket:
+        raise web.HTTPForbidden(text="Forbidden") from error
+    raise web.HTTPUnauthorized(text="Unauthorized", headers={"WWW-Authenticate": CHALLENGE}) from error
 
 
 async def _saved(saving: _Saving, status: int) -> SessionError | None:
@@ -177,14 +222,14 @@ async def _before_headers(request: web.Request, response: web.StreamResponse) ->
     if saving.unsent is not None:
         _frame_like(saving.unsent, response)
     saving.sessions.deliver(response_view(response.headers))
+    if isinstance(response, web.WebSocketResponse):
+        saving.socket = response
 
 
-def _refusal(error: SessionError) -> web.HTTPException:
+def _refusal(saving: _Saving, request: web.Request, error: SessionError) -> web.HTTPException:
+    saving.sessions.log(error, f"{request.method} {request.path}")
     if error_status(error) == 409:
-        logger.info("a session was not saved: %s", error)
         return web.HTTPConflict(text="Conflict")
-
-    logger.error("a session was not saved", exc_info=error)
     return web.HTTPInternalServerError(text="Internal Server Error")
 
 

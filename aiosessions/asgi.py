@@ -3,30 +3,32 @@
 `app.add_middleware(SessionMiddleware, stores=[store])`, then `await store.get(request)`.
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
-from aiosessions._errors import STRIPPED, ConfigError, ConflictError, SessionError, StorerError
+from aiosessions._errors import ConfigError, ConflictError, SessionError
 from aiosessions._events import logger
-from aiosessions._request import RawHeaders
-from aiosessions._request_sessions import RequestSessions, error_status, sessions_of_request
+from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send
+from aiosessions._request import ASGIRequest, RawHeaders
+from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, sessions_of_request
+from aiosessions._session import Session
 from aiosessions._store import Store
+from aiosessions._stores import Refresh, Refreshed, check_mapping, openable
 from aiosessions.origins import Origins
 
-__all__ = ["Connection", "SessionMiddleware", "openable"]
+__all__ = ["ASGIApp", "Connection", "Receive", "Send", "SessionMiddleware"]
 
 # Any: each framework has types of its own for these, which agree in nothing but in being ASGI
 Scope: TypeAlias = Any
 Message: TypeAlias = Any
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 OnSaveError = Callable[[Any, SessionError], Awaitable[ASGIApp | None]]
 
 _HEADERS_LEAVE = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _DENIAL = "websocket.http.response"
-_REASONS = {403: b"Forbidden", 409: b"Conflict", 500: b"Internal Server Error"}
+_CLOSE: Message = {"type": "websocket.close", "code": 1008}  # policy violation (RFC 6455 §7.4.1)
+_REASONS = {401: b"Unauthorized", 403: b"Forbidden", 409: b"Conflict", 500: b"Internal Server Error"}
 
 
 class SessionMiddleware:
@@ -41,19 +43,27 @@ class SessionMiddleware:
     ConflictError, else a 500. For handshakes of websockets no handler is asked, and none for `Exception` or 500: such
     run further out than any middleware. Whoever wants the error in the page itself awaits `store.save(session)` there.
 
+    A NoSessionError, NotAuthenticatedError or ReauthenticationError about a session of the request that no exception
+    handler of the application takes (for it or a base class, up to SessionError) is a 401 with `WWW-Authenticate:
+    Session`, and everything is saved; a websocket gets a 403 before it is accepted, and is closed with 1008 after it.
+
     Args:
         app: the application.
         stores: opened and closed with the application (ASGI lifespan); a failure is a failed start-up.
-        refresh: loaded and touched on every request that carries their token, also where no handler looks.
+        refresh: loaded and touched on every request that carries their token, also where no handler looks: a store
+            stands for its own name and every name (at most 64) that this process has opened through it, `(store, name)`
+            for another.
         request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code. Since that cannot
-            be awaited, it is loaded before the handler on every request that carries its token.
-        origins: which other origins than the application's own host may open websockets, like `https://shop.example`;
-            None: any. Others get a 403 before the application sees them (ASVS 5 4.4.2).
+            be awaited, it is loaded before the handler on every request that carries its token. Beside another
+            middleware of this kind, the inner one's is what the application sees.
+        origins: which other origins than the application's own host may open websockets and send what changes something
+            (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before the
+            application sees them (ASVS 5 3.5.1, 4.4.2). CORSMiddleware goes outside of this one.
         on_save_error: called with the scope and the error of a save that failed as the headers leave; gives the ASGI
             application that answers, or None for ours. None: Starlette's exception handlers are asked.
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
 
     def __init__(
@@ -61,36 +71,40 @@ class SessionMiddleware:
         app: ASGIApp,
         *,
         stores: Sequence[Store[Any]] = (),  # Any: stores of any types
-        refresh: Sequence[Store[Any]] = (),  # Any: likewise
+        refresh: Sequence[Refreshed] = (),
         request_session: Store[dict[str, Any]] | None = None,  # Any: what request.session may hold
         origins: Sequence[str] | None = None,
         on_save_error: OnSaveError | None = None,
     ) -> None:
         self._app = app
-        self._stores = [openable(store) for store in stores]
+        self._stores = openable(stores)
         self._origins = None if origins is None else Origins(origins)
-        self._refresh = tuple(refresh)
+        self._refresh = Refresh(refresh)
+        if request_session is not None:
+            check_mapping("request_session", request_session)
         self._request_session = request_session
+        self._is_warned = False
+        if on_save_error is not None and not callable(on_save_error):
+            raise ConfigError("on_save_error: give an async function of a scope and an error")
         self._on_save_error = on_save_error or _answer_of_starlette
         self._run = self._load_first if self._refresh or request_session is not None else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "lifespan":
-            await _Lifespan(receive, send).run(self._app, scope, self._stores)
+            await Lifespan(receive, send).run(self._app, scope, self._stores)
             return
         if kind not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
 
-        if kind == "websocket" and self._origins is not None:
-            headers = Connection(scope).headers
-            if not self._origins.allows(headers.get("origin"), headers.get("host", "")):
-                await receive()
-                await send({"type": "websocket.close", "code": 1008})
-                return
+        if self._origins is not None and self._origins.refuses(ASGIRequest(scope), scope.get("method")):
+            await _refuse(kind, receive, send)
+            return
 
         sessions = sessions_of_request(scope)
+        if "session" in scope and self._request_session is not None:
+            scope = self._beside(scope)
         if sessions.reply.is_managed:
             await self._run(scope, receive, send)
             return
@@ -109,16 +123,35 @@ class SessionMiddleware:
             raise
 
     async def _load_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for store in self._refresh:
-            try:
-                with STRIPPED:  # this frame too has the cookies at hand
-                    await store.get(Connection(scope))
-            except StorerError as error:  # the handler may do without; if not, its own get() says so
-                logger.error("a session could not be refreshed", exc_info=error)
+        await self._refresh.load(Connection(scope))
         if self._request_session is not None:
             scope["session"] = await self._request_session.get(Connection(scope))
 
         await self._app(scope, receive, send)
+        if self._request_session is not None and not isinstance(scope["session"], Session):
+            self._warn("the one inside of it wins, and ours is not seen: remove that one, or have it outside")
+
+    def _beside(self, scope: Scope) -> Scope:
+        """A scope of our own, where another middleware has put its session: it could not save ours."""
+        if isinstance(scope["session"], Session):
+            return scope  # of a SessionMiddleware around this one
+        self._warn("ours wins, and the one outside of it is not seen: remove that one, or have it inside")
+        return dict(scope)
+
+    def _warn(self, which: str) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            logger.warning("request.session is put there by SessionMiddleware and by another middleware: %s", which)
+
+
+async def _refuse(kind: str, receive: Receive, send: Send) -> None:
+    """403, to a handshake too: servers make one of a close before the accept."""
+    if kind == "websocket":
+        await receive()
+        await send(_CLOSE)
+        return
+    for message in _plain(403, "http.response"):
+        await send(message)
 
 
 class Connection(NamedTuple):
@@ -139,6 +172,7 @@ class _Answer:
 
     __slots__ = (
         "_can_respond",
+        "_is_closed",
         "_is_failed",
         "_is_http",
         "_is_started",
@@ -163,19 +197,27 @@ class _Answer:
         self._can_respond = self._is_http or _DENIAL in (scope.get("extensions") or ())
         self._is_started = False
         self._is_failed = False
+        self._is_closed = False
 
     async def __call__(self, message: Message) -> None:
         if self._is_failed:
             return  # the answer has been given; frameworks may try to give theirs
-        if not self._is_started and message["type"] in _HEADERS_LEAVE:
+        kind = message["type"]
+        if not self._is_started and kind in _HEADERS_LEAVE:
+            if message.get("status") == 500 and await self._is_ours(sys.exception()):
+                return
             self._is_started = True
             if self._sessions.found:
                 await self._start(message)
                 return
             self._sessions.reply.is_started = True
-        elif not self._is_started and message["type"] == "websocket.close":
-            await self._deny(message)
-            return
+        elif kind == "websocket.close":
+            self._is_closed = True
+            if self._sessions.is_refused:
+                message = _CLOSE
+            if not self._is_started:
+                await self._deny(message)
+                return
         await self._send(message)
 
     async def _start(self, message: Message) -> None:
@@ -216,7 +258,7 @@ class _Answer:
         try:
             await self._sessions.save(403)
         except SessionError as error:
-            logger.error("the sessions of a refused handshake were not saved", exc_info=error)
+            self._sessions.log(error, self._request)
         if self._can_respond and self._sessions.must_tell():
             await self._respond(403)
         else:
@@ -224,39 +266,73 @@ class _Answer:
 
     async def covers(self, error: Exception) -> bool:
         """The application raised: whether that is answered and logged, or the error goes on."""
-        if self._is_failed:
+        if self._is_failed or await self._is_ours(error):
             return True
         if self._is_started:
             return False
 
         await self._sessions.save(500)
-        if isinstance(error, ConflictError):
-            await self._fail(error)
-            return True
         if self._can_respond and self._sessions.must_tell():
             # whoever makes the 500 outside of here knows nothing of tokens, and somebody has logged out
             await self._respond(500)
         return False
 
+    async def _is_ours(self, error: BaseException | None) -> bool:
+        """Whether it is an error that is answered here, and has been.
+
+        An application inside of others makes a 500 of it while it passes: that is not sent.
+        """
+        if self._sessions.refuses(error):
+            return await self._refuse()
+        if isinstance(error, ConflictError) and not self._is_started:
+            await self._sessions.save(500)
+            await self._fail(error)
+            return True
+        return False
+
+    async def _refuse(self) -> bool:
+        """Say that nobody is there whom the page asks for; False: too late, another answer has begun."""
+        if self._is_closed or (self._is_http and self._is_started):
+            return False
+
+        if self._is_http:
+            start, body = _plain(401, self._prefix)
+            start["headers"].append((b"www-authenticate", CHALLENGE.encode()))
+            with suppress(SessionError):  # of a save; it has been answered then
+                await self(start)
+                await self(body)
+        else:
+            with suppress(OSError):  # the client is gone
+                await self(_CLOSE)
+        self._is_failed = True
+        return True
+
     async def _fail(self, error: SessionError) -> None:
         self._is_failed = self._is_started = True
-        status = error_status(error)
-        if status == 409:
-            logger.info("a session was not saved: %s", error)
-        else:
-            logger.error("a session was not saved", exc_info=error)
+        self._sessions.log(error, self._request)
         if self._can_respond:
-            await self._respond(status)
+            await self._respond(error_status(error))
         else:
             await self._send({"type": "websocket.close", "code": 1011})
 
+    @property
+    def _request(self) -> str:
+        """For the log."""
+        return f"{self._scope.get('method', 'websocket')} {self._scope.get('path', '')}"
+
     async def _respond(self, status: int) -> None:
         self._is_started = True
-        body = _REASONS[status]
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-        self._sessions.deliver(RawHeaders(headers))
-        await self._send({"type": f"{self._prefix}.start", "status": status, "headers": headers})
-        await self._send({"type": f"{self._prefix}.body", "body": body})
+        start, body = _plain(status, self._prefix)
+        self._sessions.deliver(RawHeaders(start["headers"]))
+        await self._send(start)
+        await self._send(body)
+
+
+def _plain(status: int, prefix: str) -> tuple[Message, Message]:
+    """An answer of our own."""
+    body = _REASONS[status]
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    return {"type": f"{prefix}.start", "status": status, "headers": headers}, {"type": f"{prefix}.body", "body": body}
 
 
 async def _answer_of_starlette(scope: Scope, error: SessionError) -> ASGIApp | None:
@@ -271,60 +347,3 @@ async def _answer_of_starlette(scope: Scope, error: SessionError) -> ASGIApp | N
         raise error
 
     return ExceptionMiddleware(fail, handlers=handlers)
-
-
-class _Lifespan:
-    """Opens the stores before the application starts and closes them after it has stopped."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._stores = AsyncExitStack()
-        self._is_known = False  # the application has a lifespan of its own
-
-    async def run(self, app: ASGIApp, scope: Scope, stores: Sequence[AbstractAsyncContextManager[Any]]) -> None:
-        async with self._stores:
-            try:
-                for store in stores:
-                    await self._stores.enter_async_context(store)
-            except Exception as error:  # noqa: BLE001 -- servers take any exception here for "has no lifespan", and go on
-                logger.exception("a session store could not be opened")
-                await self._receive()
-                await self._tell({"type": "lifespan.startup.failed", "message": str(error)})
-                return
-
-            try:
-                await app(scope, self._listen, self._tell)
-            except Exception:
-                if self._is_known:
-                    raise
-            if not self._is_known:
-                await self._stand_in()
-
-    async def _listen(self) -> Message:
-        self._is_known = True
-        return await self._receive()
-
-    async def _tell(self, message: Message) -> None:
-        self._is_known = True
-        if message["type"] != "lifespan.startup.complete":
-            await self._stores.aclose()  # the server may be gone once it has been told
-        await self._send(message)
-
-    async def _stand_in(self) -> None:
-        await self._receive()
-        await self._tell({"type": "lifespan.startup.complete"})
-        await self._receive()
-        await self._tell({"type": "lifespan.shutdown.complete"})
-
-
-def openable(store: Store[Any]) -> AbstractAsyncContextManager[Any]:  # Any: stores of any types
-    """The store as what an application's lifespan opens and closes.
-
-    Raises:
-        ConfigError: it is no async context manager.
-    """
-    if isinstance(store, AbstractAsyncContextManager):
-        return store
-
-    raise ConfigError(f"stores: {type(store).__name__} is no async context manager: give the store itself")

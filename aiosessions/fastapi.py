@@ -9,10 +9,11 @@ What saves it is `SessionMiddleware` of `aiosessions.asgi`.
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
-from fastapi import HTTPException
+from fastapi import HTTPException, WebSocketException
 from fastapi.requests import HTTPConnection
 
 from aiosessions._mapping_session import MappingSession
+from aiosessions._request_sessions import CHALLENGE
 from aiosessions._session import Session
 from aiosessions._store import Store, Untyped
 
@@ -41,11 +42,13 @@ class SessionOf(Generic[T]):
 
         Raises:
             HTTPException: 401, where a user is asked for and none is bound.
+            WebSocketException: likewise; a handshake is denied with 403.
         """
         session = await self.store.get(connection, self.name)
         if self.user and not session.is_authenticated:
-            # a 401 must carry a challenge (RFC 9110 §11.6.1); there is no registered one for sessions
-            raise HTTPException(401, "Not authenticated", headers={"WWW-Authenticate": "Session"})
+            if connection.scope["type"] == "websocket":
+                raise WebSocketException(1008, "Not authenticated")
+            raise HTTPException(401, "Not authenticated", headers={"WWW-Authenticate": CHALLENGE})
 
         return session
 
@@ -56,6 +59,6 @@ def session_of(store: Store[T], name: str | None = None, *, user: bool = False) 
     Args:
         store: where it comes from.
         name: the session's name; None: the store's own.
-        user: answer 401 unless a user is bound.
+        user: answer 401 unless a user is bound, a websocket 403.
     """
     return SessionOf(store, name, user)

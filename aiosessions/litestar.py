@@ -10,15 +10,19 @@ from typing import Any
 from litestar import Request, Response
 from litestar.config.app import AppConfig
 from litestar.di import Provide
+from litestar.exceptions import responses
 from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 from litestar.types import Scope
 
-from aiosessions._errors import ConflictError, SessionError
-from aiosessions._request_sessions import sessions_of_request
+from aiosessions._errors import ConfigError, ConflictError, NoSessionError, ReauthenticationError, SessionError
+from aiosessions._lifespan import ASGIApp
+from aiosessions._request_sessions import CHALLENGE, kinds, sessions_of_request
 from aiosessions._session import Session
 from aiosessions._store import Store
-from aiosessions.asgi import ASGIApp, Connection, SessionMiddleware, openable
+from aiosessions._stores import Refresh, Refreshed, openable
+from aiosessions.asgi import Connection, SessionMiddleware
+from aiosessions.origins import Origins
 
 __all__ = ["SessionPlugin"]
 
@@ -26,34 +30,50 @@ __all__ = ["SessionPlugin"]
 class SessionPlugin(InitPlugin):
     """Makes each store's session a dependency, saves sessions before each answer, opens and closes the stores.
 
-    A ConflictError that leaves a handler becomes a 409, unless the application, a router, a controller or the handler
-    has an exception handler for it, or for SessionError. The same handlers, and those for the other errors, answer when
-    a save fails as the headers leave; Litestar's `after_exception` hooks do not run then.
+    A ConflictError that leaves a handler becomes a 409, and a NoSessionError, NotAuthenticatedError or
+    ReauthenticationError about a session of the request a 401, unless the application, a router, a controller or the
+    handler has an exception handler for it, or for a base class up to SessionError. The same handlers, and those for
+    the other errors, answer when a save fails as the headers leave; Litestar's `after_exception` hooks do not run then.
 
     Args:
-        origins: as for `SessionMiddleware`; by position, since keywords name stores.
+        origins: as for `SessionMiddleware`. No store can have this name, nor the next.
+        refresh: likewise.
         stores: by the name of a parameter in handlers of requests and of websockets: `SessionPlugin(app=store)` for
             `app: NamedDependency[Session[AppData]]`; before Litestar 2.23 `app: Session[AppData]`.
 
     Raises:
-        ConfigError: a store cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
 
-    __slots__ = ("_openable", "_origins", "_stores")
+    __slots__ = ("_openable", "_origins", "_refresh", "_stores")
 
     def __init__(
-        self, origins: Sequence[str] | None = None, /, **stores: Store[Any]
-    ) -> None:  # Any: stores of any types
+        self,
+        *,
+        origins: Sequence[str] | None = None,
+        refresh: Sequence[Refreshed] = (),
+        **stores: Store[Any],  # Any: stores of any types
+    ) -> None:
+        for option, value in (("origins", origins), ("refresh", refresh)):
+            if hasattr(value, "require"):
+                raise ConfigError(f"{option}: a store cannot be called so, it is an option: give it another name")
+        if origins is not None:
+            Origins(origins)  # now, and not when the application is made
+        Refresh(refresh)
         self._origins = origins
+        self._refresh = refresh
         self._stores = stores
-        self._openable = [openable(store) for store in stores.values()]
+        self._openable = openable(tuple(stores.values()))
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Called by Litestar."""
         app_config.middleware.insert(
-            0, DefineMiddleware(SessionMiddleware, origins=self._origins, on_save_error=_answer)
+            0,
+            DefineMiddleware(SessionMiddleware, origins=self._origins, refresh=self._refresh, on_save_error=_answer),
         )  # the first is the outermost
-        app_config.exception_handlers.setdefault(ConflictError, _conflict)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open
+        for kind in (ConflictError, NoSessionError, ReauthenticationError):
+            app_config.exception_handlers.setdefault(kind, _own_answer)  # pyright: ignore[reportUnknownMemberType]  # Litestar leaves parts of these two types open
+        app_config.after_exception.append(_close)  # pyright: ignore[reportUnknownMemberType]  # as above
         app_config.lifespan.extend(self._openable)  # pyright: ignore[reportUnknownMemberType]  # as above
         for name, store in self._stores.items():
             app_config.dependencies[name] = Provide(_session_of(store))
@@ -82,13 +102,35 @@ async def _answer(scope: Scope, error: SessionError) -> ASGIApp | None:
     return answer
 
 
-def _conflict(
-    request: Request[Any, Any, Any], error: ConflictError
+def _own_answer(
+    request: Request[Any, Any, Any], error: SessionError
 ) -> Response[Any]:  # Any: the application's own types
+    """409 or 401, unless the application, or somebody nearer, has a handler for the error or a base class."""
     route_handler: Any = request.route_handler  # Any: as above
-    handle: Callable[..., Response[Any]] | None = route_handler.resolve_exception_handlers().get(SessionError)
+    handlers: dict[Any, Callable[..., Response[Any]]] = route_handler.resolve_exception_handlers()
+    handlers = {kind: handle for kind, handle in handlers.items() if handle is not _own_answer}
+    sessions = sessions_of_request(request.scope)
+    handle = next((handlers[kind] for kind in kinds(error) if kind in handlers), None)
     if handle is not None:
         return handle(request, error)
+    if isinstance(error, ConflictError):
+        sessions.has_conflict = True
+        return Response("Conflict", status_code=409, media_type="text/plain")
+    if sessions.refuses(error):
+        challenge = {"WWW-Authenticate": CHALLENGE}
+        return Response("Unauthorized", status_code=401, media_type="text/plain", headers=challenge)
 
-    sessions_of_request(request.scope).has_conflict = True
-    return Response("Conflict", status_code=409, media_type="text/plain")
+    # the application's: what Litestar would say, had we no handler
+    handle = handlers.get(Exception) or handlers.get(500)
+    if handle is not None:
+        return handle(request, error)
+    default: Any = responses  # Any: as above
+    make = default.create_debug_response if request.app.debug else default.create_exception_response
+    answer: Response[Any] = make(request, error)
+    return answer
+
+
+async def _close(error: Exception, scope: Scope) -> None:
+    """Litestar asks no handler what to do with a websocket, and closes it with a code of its own."""
+    sessions = sessions_of_request(scope)
+    sessions.is_refused = sessions.refuses(error)

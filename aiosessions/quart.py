@@ -1,56 +1,77 @@
 """For Quart: `init_app(app, store)`, then `await store.get(request)` or `await store.get(websocket)`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import ref
 
 from quart import Quart, Request, Response, current_app, has_request_context, request, websocket
 from quart.utils import encode_headers
 
-from aiosessions._errors import ConflictError, SessionError
-from aiosessions._request_sessions import sessions_of_request
+from aiosessions._errors import ConflictError, NoSessionError, ReauthenticationError, SessionError
+from aiosessions._lifespan import ASGIApp, Receive, Send
+from aiosessions._request_sessions import CHALLENGE, kinds, sessions_of_request
 from aiosessions._store import Store
-from aiosessions.asgi import ASGIApp, Receive, Scope, Send, SessionMiddleware
+from aiosessions._stores import Refreshed
+from aiosessions.asgi import Scope, SessionMiddleware
 
 __all__ = ["init_app"]
 
 _REQUEST = "aiosessions.request"
+_OURS = (ConflictError, NoSessionError, ReauthenticationError)
+_TEXT = "text/plain; charset=utf-8"
 
 
 def init_app(
     app: Quart,
     *stores: Store[Any],  # Any: stores of any types
     origins: Sequence[str] | None = None,
+    refresh: Sequence[Refreshed] = (),
 ) -> None:
     """Save sessions before each answer of *app*, and open and close *stores* with it.
 
-    A ConflictError that leaves a handler becomes a 409, unless the application has an error handler for it, or for
-    SessionError. The same handlers, and those for the other errors, answer when a save fails as the headers leave: in a
-    request context of their own, since that of the page is gone by then; not for the handshakes of websockets.
+    A ConflictError that leaves a handler becomes a 409, and a NoSessionError, NotAuthenticatedError or
+    ReauthenticationError about a session of the request a 401 (a websocket as in `SessionMiddleware`), unless the
+    application or the blueprint has an error handler for it, or for a base class up to SessionError. The same handlers,
+    and those for the other errors, answer when a save fails as the headers leave: in a request context of their own,
+    since that of the page is gone by then; not for the handshakes of websockets.
 
     Args:
         app: the application; also under `app.test_app()`.
         stores: what to open and close.
         origins: as for `SessionMiddleware`.
+        refresh: likewise.
 
     Raises:
-        ConfigError: something in *stores* cannot be opened and closed, or something in *origins* is no origin.
+        ConfigError: an argument cannot work; the message names it and the fix.
     """
 
     async def answer(scope: Scope, error: SessionError) -> ASGIApp | None:
         request: Request | None = scope.get(_REQUEST, _nobody)()
         return None if request is None else await _answer(app, request, error)
 
-    app.asgi_app = SessionMiddleware(app.asgi_app, stores=stores, origins=origins, on_save_error=answer)  # type: ignore[method-assign]  # as Quart documents it
+    saving = SessionMiddleware(app.asgi_app, stores=stores, refresh=refresh, origins=origins, on_save_error=answer)
+    app.asgi_app = saving  # type: ignore[method-assign]  # as Quart documents it
     app.before_request(_remember)
-    if ConflictError not in app.error_handler_spec[None][None]:
-        app.register_error_handler(ConflictError, _conflict)
+    app.before_websocket(_take)
+    _add_answers(app, None)
 
 
 async def _remember() -> None:
     """Weakly: the request refers to its scope."""
     proxy: Any = request  # Any: Quart calls it a Request
     proxy.scope[_REQUEST] = ref(proxy._get_current_object())
+    _add_answers(current_app, *proxy.blueprints)
+
+
+async def _take() -> None:
+    _add_answers(current_app, *websocket.blueprints)
+
+
+def _add_answers(app: Any, *names: str | None) -> None:  # Any: Quart, or what stands for the current one
+    """Quart asks a blueprint's handler for Exception before the application's for such an error: so each has ours."""
+    for name in names:
+        for kind in _OURS:
+            app.error_handler_spec[name][None].setdefault(kind, _own_answer)
 
 
 def _nobody() -> None:
@@ -59,9 +80,7 @@ def _nobody() -> None:
 
 async def _answer(app: Quart, request: Request, error: SessionError) -> ASGIApp | None:
     """What the application's error handler says: that of the blueprint, or the application's own."""
-    spec = app.error_handler_spec
-    found = (spec[name][None].get(kind) for name in (*request.blueprints, None) for kind in type(error).__mro__)
-    handle = next((handle for handle in found if handle not in (None, _conflict)), None)
+    handle = _handler(app, request.blueprints, type(error).__mro__)
     if handle is None:
         return None
 
@@ -81,11 +100,31 @@ async def _answer(app: Quart, request: Request, error: SessionError) -> ASGIApp 
     return send_it
 
 
-async def _conflict(error: Exception) -> Any:  # Any: whatever a handler of Flask's or Quart's may return
-    handle = current_app.error_handler_spec[None][None].get(SessionError)
+async def _own_answer(error: Exception) -> Any:  # Any: whatever a handler of Flask's or Quart's may return
+    """409 or 401, unless the application or the blueprint has a handler for the error or a base class."""
+    connection = request if has_request_context() else websocket
+    sessions = sessions_of_request(connection.scope)
+    handle = _handler(current_app, connection.blueprints, kinds(error))
     if handle is not None:
         return await current_app.ensure_async(handle)(error)
+    if isinstance(error, ConflictError):
+        sessions.has_conflict = True
+        return Response("Conflict", 409, content_type=_TEXT)
+    if sessions.refuses(error):
+        if has_request_context():
+            return Response("Unauthorized", 401, {"WWW-Authenticate": CHALLENGE}, content_type=_TEXT)
+        sessions.is_refused = True
+        return Response("Forbidden", 403, content_type=_TEXT)
 
-    connection = request if has_request_context() else websocket
-    sessions_of_request(connection.scope).has_conflict = True
-    return Response("Conflict", 409, content_type="text/plain; charset=utf-8")
+    # the application's: what Quart would do, had we no handler
+    handle = _handler(current_app, connection.blueprints, (Exception,))
+    if handle is not None:
+        return await current_app.ensure_async(handle)(error)
+    raise error
+
+
+def _handler(app: Any, blueprints: Iterable[str], kinds: Iterable[type]) -> Callable[..., Any] | None:
+    """The application's own for an error of these kinds: that of the blueprint, or else the application's."""
+    spec, kinds = app.error_handler_spec, list(kinds)
+    found = (spec[name][None].get(kind) for name in (*blueprints, None) for kind in kinds)
+    return next((handle for handle in found if handle not in (None, _own_answer)), None)

@@ -1,16 +1,20 @@
 """The shop in aiohttp. `AIOSESSIONS_DEBUG=1 python -m aiohttp.web examples.aiohttp_shop:make_app`"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
 from aiosessions import Lifetime, Session, storer_from_url
 from aiosessions.aiohttp import setup
-from aiosessions.demo.page import Cart, is_forged, is_password, put, render, stores
+from aiosessions.demo.cart import THEMES, Cart, device_name, put
+from aiosessions.demo.desk import Desk, is_forged, is_password
+from aiosessions.demo.narrator import Notes
 
-shop, prefs = stores(storer_from_url(os.environ.get("STORE", "memory:")))
+desk = Desk(storer_from_url(os.environ.get("STORE", "memory:")))
+shop, prefs = desk.carts, desk.prefs
 routes = web.RouteTableDef()
+NOTES = web.RequestKey("notes", Notes)
 
 
 async def session_of_form(request: web.Request) -> tuple[Session[Cart], dict[str, str]]:
@@ -23,15 +27,14 @@ async def session_of_form(request: web.Request) -> tuple[Session[Cart], dict[str
 
 @routes.get("/")
 async def page(request: web.Request) -> web.Response:
-    session = await shop.get(request)
-    devices = await shop.user_sessions(session.user_id) if session.user_id else []
-    return web.Response(text=render(session, (await prefs.get(request)).value, devices), content_type="text/html")
+    html = await desk.page(await shop.get(request), (await prefs.get(request)).value)
+    return web.Response(text=html, content_type="text/html")
 
 
 @routes.post("/cart")
 async def cart(request: web.Request) -> web.Response:
     session, form = await session_of_form(request)
-    if put(session.value, form["product"]):
+    if put(session.value, form.get("product", "")):
         session.flash("In your cart.")
     raise web.HTTPSeeOther("/")
 
@@ -39,7 +42,7 @@ async def cart(request: web.Request) -> web.Response:
 @routes.post("/theme")
 async def theme(request: web.Request) -> web.Response:
     _, form = await session_of_form(request)
-    if form["theme"] in ("light", "dark"):
+    if form.get("theme") in THEMES:
         (await prefs.get(request)).value.theme = form["theme"]
     raise web.HTTPSeeOther("/")
 
@@ -47,9 +50,10 @@ async def theme(request: web.Request) -> web.Response:
 @routes.post("/login")
 async def login(request: web.Request) -> web.Response:
     session, form = await session_of_form(request)
-    if is_password(form["user"], form["password"]):
+    if is_password(form.get("user", ""), form.get("password", "")):
+        desk.copy(session, request.headers.get("Cookie", ""))
         session.set_user(form["user"], lifetime=Lifetime.remember_me() if "remember" in form else None)
-        session.label = request.headers.get("user-agent", "")[:200]
+        session.label = device_name(request.headers.get("User-Agent", ""))
         session.flash("Welcome.")
     else:
         session.flash("That did not work.", "error")
@@ -63,16 +67,31 @@ async def logout(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/")
 
 
-@routes.post("/logout-others")
-async def logout_others(request: web.Request) -> web.Response:
-    session, _ = await session_of_form(request)
-    count = await shop.delete_user_sessions(session.require_user(), keep=session)
-    session.flash(f"Logged out {count} others.")
+@routes.post("/desk/{action}")
+async def serve(request: web.Request) -> web.Response:
+    session, form = await session_of_form(request)
+    await desk.serve(request.match_info["action"], session, form, request.headers.get("Cookie", ""))
     raise web.HTTPSeeOther("/")
+
+
+@web.middleware
+async def narrate(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    with desk.narrator.listening(request.method, request.path) as notes:
+        request[NOTES] = notes
+        return await handler(request)
+
+
+async def tell(request: web.Request, response: web.StreamResponse) -> None:
+    if NOTES in request:
+        desk.narrator.tell(request[NOTES], response.status, response.headers.getall("Set-Cookie", []))
 
 
 def make_app(_: Sequence[str] = ()) -> web.Application:
     app = web.Application()
     setup(app, shop, prefs)
+    app.middlewares.insert(0, narrate)  # around what saves
+    app.on_response_prepare.append(tell)  # after what tells the client
     app.add_routes(routes)
     return app

@@ -8,15 +8,18 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from aiosessions import Lifetime, Session, storer_from_url
 from aiosessions.asgi import SessionMiddleware
-from aiosessions.demo.page import Cart, Preferences, is_forged, is_password, put, render, stores
+from aiosessions.demo.cart import THEMES, Cart, Preferences, device_name, put
+from aiosessions.demo.desk import Desk, is_forged, is_password
+from aiosessions.demo.narrator import NarratedApp
 from aiosessions.fastapi import session_of
 
-shop, prefs = stores(storer_from_url(os.environ.get("STORE", "memory:")))
+desk = Desk(storer_from_url(os.environ.get("STORE", "memory:")))
+shop, prefs = desk.carts, desk.prefs
 app = FastAPI()
 app.add_middleware(SessionMiddleware, stores=[shop, prefs])
+app.add_middleware(NarratedApp, narrator=desk.narrator)  # around what saves
 
 ShopSession = Annotated[Session[Cart], Depends(session_of(shop))]
-UserSession = Annotated[Session[Cart], Depends(session_of(shop, user=True))]
 PrefsSession = Annotated[Session[Preferences], Depends(session_of(prefs))]
 Text = Annotated[str, Form()]
 
@@ -32,8 +35,7 @@ def back() -> RedirectResponse:
 
 @app.get("/", response_class=HTMLResponse)
 async def page(session: ShopSession, preferences: PrefsSession) -> str:
-    devices = await shop.user_sessions(session.user_id) if session.user_id else []
-    return render(session, preferences.value, devices)
+    return await desk.page(session, preferences.value)
 
 
 @app.post("/cart", dependencies=[Depends(our_form)])
@@ -45,7 +47,7 @@ async def cart(session: ShopSession, product: Text) -> RedirectResponse:
 
 @app.post("/theme", dependencies=[Depends(our_form)])
 async def theme(preferences: PrefsSession, theme: Text) -> RedirectResponse:
-    if theme in ("light", "dark"):
+    if theme in THEMES:
         preferences.value.theme = theme
     return back()
 
@@ -55,8 +57,9 @@ async def login(
     request: Request, session: ShopSession, user: Text, password: Text, remember: Text = ""
 ) -> RedirectResponse:
     if is_password(user, password):
+        desk.copy(session, request.headers.get("cookie", ""))
         session.set_user(user, lifetime=Lifetime.remember_me() if remember else None)
-        session.label = request.headers.get("user-agent", "")[:200]
+        session.label = device_name(request.headers.get("user-agent", ""))
         session.flash("Welcome.")
     else:
         session.flash("That did not work.", "error")
@@ -69,8 +72,7 @@ async def logout(session: ShopSession) -> RedirectResponse:
     return back()
 
 
-@app.post("/logout-others", dependencies=[Depends(our_form)])
-async def logout_others(session: UserSession) -> RedirectResponse:
-    count = await shop.delete_user_sessions(session.require_user(), keep=session)
-    session.flash(f"Logged out {count} others.")
+@app.post("/desk/{action}", dependencies=[Depends(our_form)])
+async def serve(request: Request, action: str, session: ShopSession, handle: Text = "") -> RedirectResponse:
+    await desk.serve(action, session, {"handle": handle}, request.headers.get("cookie", ""))
     return back()

@@ -49,6 +49,7 @@ async def socket(socket: WebSocket[Any, Any, Any], live: LiveSession) -> None:
 
 @get("/stream")
 async def stream(live: LiveSession) -> Stream:
+    live.require_user()
     return Stream(newest(store, live, 3), media_type="text/event-stream")
 
 

@@ -7,14 +7,17 @@ from litestar import Litestar, MediaType, Request, get, post
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
 from litestar.exceptions import PermissionDeniedException
-from litestar.params import Body
+from litestar.params import Body, FromPath
 from litestar.response import Redirect
 
 from aiosessions import Lifetime, Session, storer_from_url
-from aiosessions.demo.page import Cart, Preferences, is_forged, is_password, put, render, stores
+from aiosessions.demo.cart import THEMES, Cart, Preferences, device_name, put
+from aiosessions.demo.desk import Desk, is_forged, is_password
+from aiosessions.demo.narrator import NarratedApp
 from aiosessions.litestar import SessionPlugin
 
-shop, prefs = stores(storer_from_url(os.environ.get("STORE", "memory:")))
+desk = Desk(storer_from_url(os.environ.get("STORE", "memory:")))
+shop, prefs = desk.carts, desk.prefs
 
 CartSession = NamedDependency[Session[Cart]]
 PreferencesSession = NamedDependency[Session[Preferences]]
@@ -35,14 +38,13 @@ def back() -> Redirect:
 
 @get("/", media_type=MediaType.HTML)
 async def page(cart: CartSession, preferences: PreferencesSession) -> str:
-    devices = await shop.user_sessions(cart.user_id) if cart.user_id else []
-    return render(cart, preferences.value, devices)
+    return await desk.page(cart, preferences.value)
 
 
 @post("/cart", status_code=303)
 async def put_into_cart(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
     check_form(request, cart, data)
-    if put(cart.value, data["product"]):
+    if put(cart.value, data.get("product", "")):
         cart.flash("In your cart.")
     return back()
 
@@ -50,7 +52,7 @@ async def put_into_cart(request: AnyRequest, cart: CartSession, data: Form) -> R
 @post("/theme", status_code=303)
 async def theme(request: AnyRequest, cart: CartSession, preferences: PreferencesSession, data: Form) -> Redirect:
     check_form(request, cart, data)
-    if data["theme"] in ("light", "dark"):
+    if data.get("theme") in THEMES:
         preferences.value.theme = data["theme"]
     return back()
 
@@ -58,9 +60,10 @@ async def theme(request: AnyRequest, cart: CartSession, preferences: Preferences
 @post("/login", status_code=303)
 async def login(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
     check_form(request, cart, data)
-    if is_password(data["user"], data["password"]):
+    if is_password(data.get("user", ""), data.get("password", "")):
+        desk.copy(cart, request.headers.get("cookie", ""))
         cart.set_user(data["user"], lifetime=Lifetime.remember_me() if "remember" in data else None)
-        cart.label = request.headers.get("user-agent", "")[:200]
+        cart.label = device_name(request.headers.get("user-agent", ""))
         cart.flash("Welcome.")
     else:
         cart.flash("That did not work.", "error")
@@ -74,14 +77,12 @@ async def logout(request: AnyRequest, cart: CartSession, data: Form) -> Redirect
     return back()
 
 
-@post("/logout-others", status_code=303)
-async def logout_others(request: AnyRequest, cart: CartSession, data: Form) -> Redirect:
+@post("/desk/{action:str}", status_code=303)
+async def serve(request: AnyRequest, action: FromPath[str], cart: CartSession, data: Form) -> Redirect:
     check_form(request, cart, data)
-    count = await shop.delete_user_sessions(cart.require_user(), keep=cart)
-    cart.flash(f"Logged out {count} others.")
+    await desk.serve(action, cart, data, request.headers.get("cookie", ""))
     return back()
 
 
-app = Litestar(
-    [page, put_into_cart, theme, login, logout, logout_others], plugins=[SessionPlugin(cart=shop, preferences=prefs)]
-)
+handlers = [page, put_into_cart, theme, login, logout, serve]
+app = NarratedApp(Litestar(handlers, plugins=[SessionPlugin(cart=shop, preferences=prefs)]), desk.narrator)

@@ -5,33 +5,36 @@ import os
 from quart import Quart, ResponseReturnValue, abort, redirect, request
 
 from aiosessions import Lifetime, Session, storer_from_url
-from aiosessions.demo.page import Cart, is_forged, is_password, put, render, stores
+from aiosessions.demo.cart import THEMES, Cart, device_name, put
+from aiosessions.demo.desk import Desk, is_forged, is_password
+from aiosessions.demo.narrator import NarratedApp
 from aiosessions.quart import init_app
 
-shop, prefs = stores(storer_from_url(os.environ.get("STORE", "memory:")))
+desk = Desk(storer_from_url(os.environ.get("STORE", "memory:")))
+shop, prefs = desk.carts, desk.prefs
 app = Quart(__name__)
 init_app(app, shop, prefs)
+app.asgi_app = NarratedApp(app.asgi_app, desk.narrator)  # type: ignore[method-assign]  # around what saves, as Quart documents it
 
 
 async def session_of_form() -> tuple[Session[Cart], dict[str, str]]:
     session = await shop.get(request)
     form: dict[str, str] = (await request.form).to_dict()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # Quart does not say what a form holds
     if is_forged(session, form.get("csrf", ""), request.headers.get("Sec-Fetch-Site")):
-        abort(403)
+        abort(403, "this form is not ours")
     return session, form
 
 
 @app.get("/")
 async def page() -> str:
     session = await shop.get(request)
-    devices = await shop.user_sessions(session.user_id) if session.user_id else []
-    return render(session, (await prefs.get(request)).value, devices)
+    return await desk.page(session, (await prefs.get(request)).value)
 
 
 @app.post("/cart")
 async def cart() -> ResponseReturnValue:
     session, form = await session_of_form()
-    if put(session.value, form["product"]):
+    if put(session.value, form.get("product", "")):
         session.flash("In your cart.")
     return redirect("/", 303)
 
@@ -39,7 +42,7 @@ async def cart() -> ResponseReturnValue:
 @app.post("/theme")
 async def theme() -> ResponseReturnValue:
     _, form = await session_of_form()
-    if form["theme"] in ("light", "dark"):
+    if form.get("theme") in THEMES:
         (await prefs.get(request)).value.theme = form["theme"]
     return redirect("/", 303)
 
@@ -47,9 +50,10 @@ async def theme() -> ResponseReturnValue:
 @app.post("/login")
 async def login() -> ResponseReturnValue:
     session, form = await session_of_form()
-    if is_password(form["user"], form["password"]):
+    if is_password(form.get("user", ""), form.get("password", "")):
+        desk.copy(session, request.headers.get("cookie", ""))
         session.set_user(form["user"], lifetime=Lifetime.remember_me() if "remember" in form else None)
-        session.label = request.headers.get("user-agent", "")[:200]
+        session.label = device_name(request.headers.get("user-agent", ""))
         session.flash("Welcome.")
     else:
         session.flash("That did not work.", "error")
@@ -63,9 +67,8 @@ async def logout() -> ResponseReturnValue:
     return redirect("/", 303)
 
 
-@app.post("/logout-others")
-async def logout_others() -> ResponseReturnValue:
-    session, _ = await session_of_form()
-    count = await shop.delete_user_sessions(session.require_user(), keep=session)
-    session.flash(f"Logged out {count} others.")
+@app.post("/desk/<action>")
+async def serve(action: str) -> ResponseReturnValue:
+    session, form = await session_of_form()
+    await desk.serve(action, session, form, request.headers.get("cookie", ""))
     return redirect("/", 303)

@@ -3,7 +3,7 @@
 import os
 
 from aiosessions import storer_from_url
-from aiosessions.demo.page import stores
+from aiosessions.demo.desk import Desk
 from aiosessions.demo.shop import make_app
 
-app = make_app(*stores(storer_from_url(os.environ.get("STORE", "memory:"))))
+app = make_app(Desk(storer_from_url(os.environ.get("STORE", "memory:"))))

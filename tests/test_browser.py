@@ -1,6 +1,7 @@
 """The demo's shop, visited by Chromium: what a browser makes of our cookies."""
 
 import contextlib
+import json
 import math
 import socket
 import time
@@ -24,7 +25,7 @@ from starlette.routing import Route
 
 from aiosessions import AESGCMSealer, CookieOptions, CookieOverseer, CookieTransport, MemoryStorer, Record, new_key
 from aiosessions.asgi import SessionMiddleware
-from aiosessions.demo.page import stores
+from aiosessions.demo.desk import Desk as ShopDesk
 from aiosessions.demo.shop import make_app
 from tests.chromium import PATIENCE, Chromium, Site, chromium_path, running
 
@@ -41,7 +42,15 @@ TEA = 'form[action="/cart"]:has([value=tea])'
 CAKE = 'form[action="/cart"]:has([value=cake])'
 LOGIN = 'form[action="/login"]'
 LOGOUT = 'form[action="/logout"]'
-THEME = 'form[action="/theme"]'
+THEME = 'form[action="/theme"]:has([value=dark])'
+
+# What a page elsewhere does to have a visitor send a form of its own.
+FORGE = """(url => {
+    const form = document.createElement("form");
+    [form.method, form.action] = ["post", url];
+    document.body.append(form);
+    form.submit();
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +94,7 @@ class Shop(Server):
 
     def __init__(self, certificate: Path | None) -> None:
         self.storer = PausingStorer()
-        super().__init__(make_app(*stores(self.storer)), certificate)
+        super().__init__(make_app(ShopDesk(self.storer)), certificate)
 
 
 class Desk(Server):
@@ -254,9 +263,9 @@ async def test_a_form_on_another_site_changes_nothing(shop: Shop, browser: Site,
     home = await browser.tab(shop.at("shop.test"))
     await home.submit(LOGIN, user="ann", password="tea", remember="on")
     cookies = await browser.cookies()
-    elsewhere = await browser.tab(shop.at("evil.test"))
+    elsewhere = await browser.tab(f"{shop.at('evil.test')}nowhere")  # a page without a policy of its own
     forged = f"{shop.at('shop.test')}{path}"
-    page = await elsewhere.leave(f"document.forms[0].action = '{forged}'; document.forms[0].submit()")
+    page = await elsewhere.leave(f"{FORGE}({json.dumps(forged)})")
     assert await elsewhere.run("location.hostname") == "shop.test"
     assert page == "this form is not ours"
     assert await browser.cookies() == cookies
@@ -277,6 +286,71 @@ async def test_two_tabs_that_fill_one_cart_at_once_both_keep_their_item(shop: Sh
     page = await one.go(shop.url)
     assert "1 x tea" in page
     assert "1 x cake" in page
+
+
+async def test_two_devices_see_and_end_each_other(shop: Shop, browser: Site, chromium: Chromium) -> None:
+    """F4: "your devices" in two browsers that share no cookie."""
+    laptop = await browser.tab(shop.url)
+    await laptop.submit(LOGIN, user="ann", password="tea", remember="on")
+    assert "End" not in await laptop.text()
+    other = await chromium.private()
+    phone = await other.tab(shop.url)
+    assert (await phone.submit(LOGIN, user="ann", password="tea")).count("Chrome on") == 2
+    page = await laptop.go(shop.url)
+    assert page.count("this one") == 1
+    assert "29 days left" in page
+    assert "23 h 59 min left" in page
+    page = await laptop.submit('form[action="/desk/end"]')
+    assert "That device is logged out." in page
+    assert "Hello" not in await phone.go(shop.url)
+
+    await phone.submit(LOGIN, user="ann", password="tea")
+    await laptop.go(shop.url)
+    assert "Logged out 1 others." in await laptop.submit('form[action="/desk/end-others"]')
+    assert "Hello" not in await phone.go(shop.url)
+    assert "Hello, ann" in await laptop.go(shop.url)
+    await other.close()
+
+
+async def test_the_two_buttons_tell_what_happened(shop: Shop, browser: Site) -> None:
+    """F3, R8: without a script, and with nothing that the page's own policy refuses."""
+    tab = await browser.tab(shop.url)
+    await tab.submit(TEA)
+    await tab.submit(LOGIN, user="ann", password="tea")
+    before = (await browser.cookies())["__Host-shop"]["value"]
+    page = await tab.submit('form[action="/desk/race"]')
+    assert "2 x tea" in page
+    assert "1 x cake" in page
+    assert "both changes put together" in page
+    page = await tab.submit('form[action="/desk/steal"]')
+    assert "saw a stranger's page" in page
+    assert "An old copy of the cookie" in page
+    assert "Hello, ann" in page
+    assert (await browser.cookies())["__Host-shop"]["value"] == before
+    assert await tab.run("document.scripts.length") == 0
+    assert await tab.run("getComputedStyle(document.querySelector('main')).display") == "grid"
+
+
+@pytest.mark.parametrize(("choice", "is_dark"), [("auto", True), ("auto", False), ("light", False), ("dark", True)])
+async def test_the_page_is_light_or_dark(shop: Shop, browser: Site, choice: str, *, is_dark: bool) -> None:
+    """The visitor's choice, and without one what the browser prefers."""
+    tab = await browser.tab(shop.url)
+    prefers = "dark" if choice != "dark" and (is_dark or choice == "light") else "light"
+    await tab.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": prefers}])
+    await tab.submit(f'form[action="/theme"]:has([value={choice}])')
+    red = await tab.run("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0]")
+    assert (int(red) < 128) is is_dark
+
+
+async def test_the_page_fits_a_phone(shop: Shop, browser: Site) -> None:
+    """Nothing is wider than 320 pixels, and every button can be met with a thumb (WCAG 2.2, 1.4.10 and 2.5.8)."""
+    tab = await browser.tab(shop.url)
+    await tab.ask("Emulation.setDeviceMetricsOverride", width=320, height=640, deviceScaleFactor=1, mobile=True)
+    await tab.submit(TEA)
+    await tab.submit(LOGIN, user="ann", password="tea")
+    assert await tab.run("document.documentElement.scrollWidth") == 320
+    heights = await tab.run("[...document.querySelectorAll('button')].map(each => each.offsetHeight)")
+    assert min(heights) >= 24
 
 
 @pytest.mark.parametrize("order", [("large", "logout"), ("logout", "large")])
@@ -315,4 +389,4 @@ async def test_a_browser_that_starts_again_knows_the_remembered_session_only(cer
             assert after.keys() == {"__Host-shop"}
             assert after["__Host-shop"]["value"] == before["__Host-shop"]["value"]
             assert "Hello, ann" in await tab.text()
-            assert await tab.run("document.documentElement.dataset.theme") == "light"
+            assert await tab.run("document.documentElement.dataset.theme") == "auto"

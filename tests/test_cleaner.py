@@ -28,7 +28,7 @@ class Yard(MemoryStorer):
     def __init__(self) -> None:
         super().__init__()
         self.rounds = 0
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         self.round_begun = anyio.Event()
         self.gate = anyio.Event()
         self.gate.set()
@@ -182,6 +182,53 @@ async def test_a_failing_round_is_logged_and_the_next_one_runs(caplog: pytest.Lo
     records = [record for record in caplog.records if record.name == "aiosessions"]
     assert [record.exc_info[0] for record in records if record.exc_info] == [ZeroDivisionError, StorerError]
     assert all("Yard" in record.getMessage() for record in records)
+
+
+def test_a_clean_that_is_cancelled_from_within_is_a_failed_round(caplog: pytest.LogCaptureFixture) -> None:
+    """X6: it may wait for a future that somebody else cancels; who cancels the cleaner's task still ends it."""
+    yard = Yard()
+    yard.failures = [asyncio.CancelledError()]
+
+    async def clean() -> None:
+        async with Cleaner(yard, every=SOON):
+            await yard.until(3)
+        async with Cleaner(yard, every=SOON) as cleaner:
+            await yard.until(4)
+            (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "aiosessions cleaner"]
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await cleaner.stop()
+
+    with caplog.at_level(logging.ERROR, "aiosessions"):
+        asyncio.run(clean())
+    assert len([record for record in caplog.records if record.name == "aiosessions"]) == 1
+
+
+def test_a_cleaner_that_is_cancelled_before_its_first_step_is_stopped() -> None:
+    """X6: stop returns, and it starts again; held by a store, the storer is closed."""
+    shop = Shop()
+
+    def cancel_cleaners() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name() == "aiosessions cleaner":
+                task.cancel()
+
+    async def clean() -> None:
+        cleaner = Cleaner(shop, every=SOON)
+        await cleaner.start()
+        cancel_cleaners()
+        await asyncio.wait_for(cleaner.stop(), 10)
+        await cleaner.start()
+        await shop.until(1)
+        await cleaner.stop()
+
+        await hold(shop, clean_every=HOUR)
+        cancel_cleaners()
+        await asyncio.wait_for(release(shop), 10)
+        assert shop.is_open == 0
+
+    asyncio.run(clean())
 
 
 def test_pauses_grow_with_each_failure_up_to_an_hour() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import aiosessions
 from aiosessions import AESGCMSealer, HMACSealer, JWTSealer, Key, Sealer, _base64url
-from aiosessions._tokens import new_token
+from aiosessions._tokens import Token, new_token
 from aiosessions.cli import main
 from aiosessions.sealers.sealer import Claims
 from tests.test_imports import FOREIGN, fresh
@@ -93,7 +93,7 @@ def test_a_table_name_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("first", ["A", "-"])
 def test_a_reference_shows_its_handle_and_no_secret(first: str, capsys: pytest.CaptureFixture[str]) -> None:
     token = new_token()
-    token = token._replace(handle=first + token.handle[1:])
+    token = Token(first + token.handle[1:], token.secret)
     assert main(["inspect", token.text()]) == 0
     said = capsys.readouterr().out
     assert token.handle in said

@@ -5,6 +5,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -34,6 +35,10 @@ class Colour(enum.Enum):
 
 class Flag(enum.StrEnum):
     ON = "on"
+
+
+class Size(enum.IntEnum):
+    BIG = 3
 
 
 @dataclass
@@ -242,15 +247,13 @@ def test_a_time_in_the_hour_that_a_clock_change_repeats_can_be_saved(
 
 
 UNFAITHFUL: list[tuple[object, str]] = [
-    ((1, 2), "`tuple` would come back as `list`"),
-    ({1}, "`set` would come back as `list`"),
-    (Flag.ON, "`Flag` would come back as `str`"),
-    (Colour.RED, "`Colour` would come back as `str`"),
-    (collections.defaultdict(int), "`defaultdict` would come back as `dict`"),
-    (decimal.Decimal(1), "`Decimal` would come back as `str`"),
-    (dt.datetime(2026, 1, 1), "`datetime` would come back as `str`"),  # noqa: DTZ001 (a naive one is what is tested)
-    (uuid.UUID(int=1), "`UUID` would come back as `str`"),
-    (Item("a"), "`Item` would come back as `dict`"),
+    ((1, 2), "`tuple` would come back as `list`: give the field its type"),
+    ({1}, "`set` would come back as `list`: give the field its type"),
+    (Colour.RED, "`Colour` would come back as `str`: give the field its type"),
+    (decimal.Decimal(1), "`Decimal` would come back as `str`: give the field its type"),
+    (dt.datetime(2026, 1, 1), "`datetime` would come back as `str`: give the field its type"),  # noqa: DTZ001 (a naive one is what is tested)
+    (uuid.UUID(int=1), "`UUID` would come back as `str`: give the field its type"),
+    (Item("a"), "`Item` would come back as `dict`: give the field its type"),
     (float("nan"), ""),
 ]
 
@@ -273,9 +276,35 @@ def test_untyped_parts_refuse_what_would_come_back_as_something_else(
         assert f"at `{path}`: {why}" in str(caught.value)
 
 
+EQUALS: list[object] = [Flag.ON, Size.BIG, {Flag.ON: [Size.BIG]}, collections.defaultdict(int, a=1)]
+
+
+@pytest.mark.parametrize("part", EQUALS, ids=repr)
+def test_untyped_parts_come_back_as_their_equals(codec_of: Callable[[Any], CheckedCodec[Any]], part: object) -> None:
+    """V1: an IntEnum as an int, a StrEnum as a str; and what is beside them is still refused by its name."""
+    mixed = dataclasses.make_dataclass("Mixed", [("n", int, 0), ("any", Any, None)])
+
+    for kind, value in ((dict[str, Any], {"k": [part]}), (mixed, mixed(1, part))):
+        back = saved(codec_of(kind), value)
+        assert back == value
+        assert not codec_of(kind).unchanged(b"", value, codec_of(kind).encode(value))
+        assert codec_of(kind).unchanged(codec_of(kind).encode(back), value, codec_of(kind).encode(value))
+    with pytest.raises(EncodeError, match=r"\$\.b`: `tuple` would come back as `list`"):
+        saved(codec_of(dict[str, Any]), {"a": part, "b": (1,)})
+
+
+def test_a_number_that_became_an_equal_one_is_a_change(codec_of: Callable[[Any], CheckedCodec[Any]]) -> None:
+    """V3: True, 1 and 1.0 are equal, and not the same to who reads them."""
+    codec = codec_of(dict[str, Any])
+    for before, after in itertools.permutations([True, 1, 1.0], 2):
+        base, data = codec.encode({"a": before}), codec.encode({"a": after})
+        for spelling in (0, codec.spelling(base)):
+            assert not codec.unchanged(base, {"a": after}, data, spelling=spelling)
+
+
 def test_json_refuses_what_only_messagepack_can_say() -> None:
     """V1: int keys and bytes are themselves in MessagePack, and texts in JSON."""
-    for value in ({"k": {1: 2}}, {"k": b"x"}, {"k": {Flag.ON: 1}}):
+    for value in ({"k": {1: 2}}, {"k": b"x"}):
         with pytest.raises(EncodeError, match=r"\$\.k"):
             saved(JSONCodec(dict[str, Any]), value)
     assert saved(MessagePackCodec(dict[str, Any]), {"k": {1: b"x"}}) == {"k": {1: b"x"}}
@@ -305,6 +334,14 @@ def test_a_value_that_does_not_fit_is_refused_at_save_by_its_field(
     assert f"App at `{path}" in str(caught.value).replace("cannot be encoded ", "").replace(
         "the value does not fit ", ""
     )
+
+
+def test_a_thing_that_has_no_bytes_is_named_with_what_to_store_instead(
+    codec_of: Callable[[Any], CheckedCodec[Any]],
+) -> None:
+    """V9: a row of an ORM, most of all."""
+    with pytest.raises(EncodeError, match=r"at `\$\.user`: `object`: store its id, or plain data of it"):
+        saved(codec_of(dict[str, Any]), {"user": object()})
 
 
 def test_a_cycle_is_refused_at_save(codec_of: Callable[[Any], CheckedCodec[Any]]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -77,14 +78,71 @@ def test_the_package_works_where_no_extra_is_installed() -> None:
     assert answer.stderr == ""
 
 
+def test_a_python_without_sqlite_has_all_the_rest() -> None:
+    """As some that were built from source are."""
+    program = """
+import sys
+sys.modules["sqlite3"] = None
+import aiosessions
+aiosessions.DiskStorer("unused")
+print("so far")
+aiosessions.SQLiteStorer
+"""
+    answer = fresh(program)
+    assert answer.stdout == "so far\n"
+    last_line = answer.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("ModuleNotFoundError: ")
+    assert "sqlite3" in last_line
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    name = "SQLStorer"
+    with pytest.raises(AttributeError, match="module 'aiosessions' has no attribute 'SQLStorer'"):
+        getattr(aiosessions, name)
+
+
 def test_every_public_name_is_there() -> None:
     assert len(set(aiosessions.__all__)) == len(aiosessions.__all__)
     assert [name for name in aiosessions.__all__ if not hasattr(aiosessions, name)] == []
 
 
+def test_a_star_import_shadows_nothing_of_a_framework() -> None:
+    """`Request` and `Response` are there for annotations, and come by name only."""
+    answer = fresh(
+        "from aiosessions import Request, Response\nRequest = Response = 1\nfrom aiosessions import *\nRequest + 1"
+    )
+    assert answer.stderr == ""
+
+
+def test_public_names_say_where_users_import_them_from() -> None:
+    """In help, errors and reprs."""
+    modules = {getattr(getattr(aiosessions, name), "__module__", "aiosessions") for name in aiosessions.__all__}
+    assert modules == {"aiosessions"}
+    assert repr(aiosessions.ConflictError) == "<class 'aiosessions.ConflictError'>"
+
+
+def test_storers_with_a_driver_are_imported_when_they_are_asked_for() -> None:
+    from aiosessions import MemcachedStorer, PostgresStorer, RedisStorer  # noqa: PLC0415
+
+    names = [storer.__name__ for storer in (MemcachedStorer, PostgresStorer, RedisStorer)]
+    assert set(names) <= set(dir(aiosessions))
+    assert not set(names) & set(aiosessions.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Redis'"):
+        aiosessions.Redis  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # noqa: B018
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert aiosessions.__version__ == version("aiosessions")
+    answer = fresh("from aiosessions.cli import main; main(['--version'])")
+    assert answer.stdout == f"aiosessions {aiosessions.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("extra", "program", "without"),
     [
+        ("redis", "from aiosessions import RedisStorer", {"redis"}),
+        ("postgres", "from aiosessions import PostgresStorer", {"asyncpg"}),
+        ("memcached", "from aiosessions import MemcachedStorer", {"emcache"}),
         ("redis", "import aiosessions.storers.redis", {"redis"}),
         ("postgres", "import aiosessions.storers.postgres", {"asyncpg"}),
         ("memcached", "import aiosessions.storers.memcached", {"emcache"}),

@@ -35,32 +35,31 @@ OnConflict = Literal["merge", "raise"]
 
 
 class Pause:
-    """Where another request may go on; this one may not before *lock* is free."""
+    """Where another request may go on; this one may not before *event* has happened."""
 
-    def __init__(self, lock: "SteppedLock | None" = None) -> None:
-        self.lock = lock
+    def __init__(self, event: "SteppedEvent | None" = None) -> None:
+        self.event = event
 
-    def __await__(self) -> Generator["SteppedLock | None", None, None]:
-        yield self.lock
+    def __await__(self) -> Generator["SteppedEvent | None", None, None]:
+        yield self.event
 
 
 async def pause(*_: object) -> None:
     await Pause()
 
 
-class SteppedLock:
+class SteppedEvent:
     """What requests wait for that take turns."""
 
-    def __init__(self, *, fast_acquire: bool) -> None:
-        self.is_taken = False
+    def __init__(self) -> None:
+        self.is_set = False
 
-    async def acquire(self) -> None:
-        while self.is_taken:
+    async def wait(self) -> None:
+        while not self.is_set:
             await Pause(self)
-        self.is_taken = True
 
-    def release(self) -> None:
-        self.is_taken = False
+    def set(self) -> None:
+        self.is_set = True
 
 
 @dataclass
@@ -123,19 +122,20 @@ class SteppedStorer(MemoryStorer):
 class Request:
     """One request of the browser: load, act, save."""
 
-    def __init__(self, world: "World", name: str, action: str) -> None:
+    def __init__(self, world: "World", name: str, action: str, store: StorageOverseer[Cart]) -> None:
         self.world = world
+        self.store = store
         self.name = name
         self.action = action
         self.loaded_epoch: int | None = None
         self.is_dropped = False
         self.handle = ""
-        self.waits_for: SteppedLock | None = None
-        self.steps: Coroutine[SteppedLock | None, None, None] = self._run()
+        self.waits_for: SteppedEvent | None = None
+        self.steps: Coroutine[SteppedEvent | None, None, None] = self._run()
 
     @property
     def can_go_on(self) -> bool:
-        return self.waits_for is None or not self.waits_for.is_taken
+        return self.waits_for is None or self.waits_for.is_set
 
     async def _run(self) -> None:
         world = self.world
@@ -144,13 +144,13 @@ class Request:
             world.clock.time += IDLE + 1
             return
         async with world.browser.visit() as visit:
-            session = await world.store.get(visit.request, touch=self.action == "touch")
+            session = await self.store.get(visit.request, touch=self.action == "touch")
             if not session.is_new:
                 self.loaded_epoch = session._state.meta.epoch
             await pause()
             try:
                 await self._act(session)
-                await world.store.save(session, visit.response)
+                await self.store.save(session, visit.response)
             except (ConflictError, NoSessionError, ResponseStartedError):
                 self.is_dropped = True
             self.handle = session.handle
@@ -163,7 +163,7 @@ class Request:
             case "note":
                 session.value.note = self.name
             case "update":
-                await self.world.store.update(session, lambda cart: cart.items.append(self.name))
+                await self.store.update(session, lambda cart: cart.items.append(self.name))
             case "flash":
                 session.flash(self.name)
             case "login":
@@ -176,13 +176,27 @@ class Request:
 
 
 class World:
-    """One browser with a stored session, one store, and the requests that meet."""
+    """One browser with a stored session, and the requests that meet; each process has a store of its own."""
 
-    def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge") -> None:
+    def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge", *, processes: int = 1) -> None:
         self.clock = MovableClock()
         self.storer = SteppedStorer(self.clock.now)
         self.events: list[tuple[Request | None, Event]] = []
-        self.store: StorageOverseer[Cart] = StorageOverseer(
+        self.stores = [self._store(on_conflict) for _ in range(processes)]
+        self.store = self.stores[0]
+        self.browser = Visitor()
+        self.finished: list[Request] = []
+        finish(Request(self, "first", "write", self.store))
+        (self.key,) = {write.key for write in self.storer.writes}
+        self.finished.clear()
+        self.storer.writes.clear()
+        self.requests = [
+            Request(self, f"{action}{index}", action, self.stores[index % processes])
+            for index, action in enumerate(actions)
+        ]
+
+    def _store(self, on_conflict: OnConflict) -> StorageOverseer[Cart]:
+        store = StorageOverseer(
             Cart,
             self.storer,
             lifetime=Lifetime.nist_aal2(),
@@ -190,14 +204,8 @@ class World:
             on_conflict=on_conflict,
             on_event=lambda event: self.events.append((self.storer.running, event)),
         )
-        self.store._holder.is_open = True  # there is no event loop to open it in
-        self.browser = Visitor()
-        self.finished: list[Request] = []
-        finish(Request(self, "first", "write"))
-        (self.key,) = {write.key for write in self.storer.writes}
-        self.finished.clear()
-        self.storer.writes.clear()
-        self.requests = [Request(self, f"{action}{index}", action) for index, action in enumerate(actions)]
+        store._holder.is_open = True  # there is no event loop to open it in
+        return store
 
     def step(self, request: Request) -> bool:
         """Let one request go on to its next stop; False when it has ended."""
@@ -296,12 +304,12 @@ def check(world: World, order: list[int]) -> None:
         assert user == [words[-1].name], f"logged out by a slow answer: {about}"
 
 
-def explore(actions: tuple[str, ...], on_conflict: OnConflict) -> int:
+def explore(actions: tuple[str, ...], on_conflict: OnConflict, processes: int) -> int:
     """Try every order; how many there were."""
     choices: list[list[int]] = []
     count = 0
     while True:
-        world = World(actions, on_conflict)
+        world = World(actions, on_conflict, processes=processes)
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:
@@ -347,16 +355,18 @@ def never(_: float, *, shield: bool = False) -> "nullcontext[SimpleNamespace]":
 @pytest.fixture(autouse=True)
 def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between attempts is one more place where another request may go on."""
-    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Lock=SteppedLock, move_on_after=never)
+    stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Event=SteppedEvent, move_on_after=never)
+    monkeypatch.setattr("aiosessions._turn.anyio", stepped)
     monkeypatch.setattr("aiosessions.overseers.race.anyio", stepped)
     monkeypatch.setattr("aiosessions.overseers.overseer.anyio", stepped)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("on_conflict", ["merge", "raise"])
 @pytest.mark.parametrize("actions", list(combinations_with_replacement(ACTIONS, 2)), ids="-".join)
-def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: OnConflict) -> None:
+def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: OnConflict, processes: int) -> None:
     """F3, F4, F14, R8, R18, S15."""
-    assert explore(actions, on_conflict) > 5
+    assert explore(actions, on_conflict, processes) > 5
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -364,7 +374,7 @@ def test_three_requests_in_many_orders(seed: int) -> None:
     """F3, F4, F14, R8, R18, S15: a seeded choice of meetings and of orders."""
     chance = random.Random(seed)  # the same in each run
     for _ in range(150):
-        world = World(tuple(chance.choices(ACTIONS, k=3)))
+        world = World(tuple(chance.choices(ACTIONS, k=3)), processes=chance.choice((1, 2, 3)))
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:

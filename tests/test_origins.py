@@ -1,4 +1,4 @@
-"""Websockets of other origins are refused where an application asks for it (ASVS 5 4.4.2)."""
+"""Websockets, and requests that change something, of other origins are refused where an application asks for it."""
 
 from typing import Any
 
@@ -6,13 +6,17 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar import Litestar, websocket
+from litestar import Litestar, route, websocket
+from litestar import Request as LitestarRequest
 from litestar.connection import WebSocket as LitestarWebSocket
 from quart import Quart
+from quart import request as quart_request
 from quart import websocket as quart_websocket
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from aiosessions import ConfigError, MemoryStorer, StorageOverseer
@@ -26,6 +30,7 @@ from aiosessions.testing import Browser, HandshakeDeniedError
 pytestmark = pytest.mark.anyio
 
 OTHERS = ["https://other.example"]
+METHODS: list[Any] = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # Any: Litestar has a type of its own
 
 
 @pytest.fixture(params=["asyncio"])
@@ -41,8 +46,11 @@ def starlette_app(origins: list[str] | None) -> Any:
         await websocket.send_text("hello")
         await websocket.close()
 
+    async def page(request: Request) -> Response:
+        return PlainTextResponse(request.method)
+
     return Starlette(
-        routes=[WebSocketRoute("/", socket)],
+        routes=[WebSocketRoute("/", socket), Route("/page", page, methods=METHODS)],
         middleware=[Middleware(SessionMiddleware, stores=[store()], origins=origins)],
     )
 
@@ -55,6 +63,10 @@ def quart_app(origins: list[str] | None) -> Any:
     async def socket() -> None:
         await quart_websocket.send("hello")
 
+    @app.route("/page", methods=METHODS)
+    async def page() -> str:
+        return quart_request.method
+
     return app
 
 
@@ -65,7 +77,11 @@ def litestar_app(origins: list[str] | None) -> Any:
         await socket.send_text("hello")
         await socket.close()
 
-    return Litestar([handler], plugins=[SessionPlugin(origins, app=store())])
+    @route("/page", http_method=METHODS, status_code=200, media_type="text/plain")
+    async def page(request: LitestarRequest[Any, Any, Any]) -> str:
+        return request.method
+
+    return Litestar([handler, page], plugins=[SessionPlugin(origins=origins, app=store())])
 
 
 def aiohttp_app(origins: list[str] | None) -> Any:
@@ -76,8 +92,12 @@ def aiohttp_app(origins: list[str] | None) -> Any:
         await response.close()
         return response
 
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text=request.method)
+
     app = web.Application()
     app.router.add_get("/", socket)
+    app.router.add_route("*", "/page", page)
     setup(app, store(), origins=origins)
     return app
 
@@ -111,6 +131,53 @@ async def test_a_handshake_is_let_in_or_not(
             with pytest.raises(HandshakeDeniedError):
                 async with browser.websocket("/", headers=headers):
                     pass
+
+
+EVIL = {"origin": "https://evil.example"}
+LISTED = {"origin": OTHERS[0]}
+
+
+@pytest.mark.parametrize("make_app", [starlette_app, quart_app, litestar_app, aiohttp_app])
+async def test_only_pages_of_the_application_and_of_listed_origins_change_anything(make_app: Any) -> None:
+    """SECURITY: ASVS 5 3.5.1; 403 before a handler, by Fetch Metadata, or else by Origin and Host."""
+
+    def site(site: str, **others: str) -> dict[str, str]:
+        return {"sec-fetch-site": site, **others}
+
+    async with Browser(make_app(OTHERS)) as browser:
+
+        async def status(method: str, headers: dict[str, str]) -> int:
+            return (await browser.request(method, "/page", headers=headers)).status
+
+        for headers in (EVIL, site("cross-site"), site("same-site", **EVIL), {"origin": "null"}):
+            assert await status("GET", headers) == 200
+            for method in METHODS[1:]:
+                assert await status(method, headers) == 403, (method, headers)
+        for headers in (
+            {},  # no browser
+            site("same-origin"),
+            site("none"),
+            site("cross-site", **LISTED),
+            site("same-site", **LISTED),
+            LISTED,
+            {**EVIL, "host": "evil.example"},  # as this server sees it, it is evil.example
+        ):
+            assert await status("POST", headers) == 200, headers
+        for headers in (
+            site("same-site"),
+            site(""),
+            site("Same-Origin"),
+            {**EVIL, "x-forwarded-host": "evil.example"},
+            {"origin": "http://["},
+        ):
+            assert await status("POST", headers) == 403, headers
+
+
+@pytest.mark.parametrize("make_app", [starlette_app, quart_app, litestar_app, aiohttp_app])
+async def test_without_origins_every_page_is_let_in(make_app: Any) -> None:
+    """SECURITY: ASVS 5 3.5.1: `csrf_token` is there as well."""
+    async with Browser(make_app(None)) as browser:
+        assert (await browser.request("POST", "/page", headers=EVIL)).status == 200
 
 
 @pytest.mark.parametrize(

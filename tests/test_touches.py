@@ -157,7 +157,7 @@ async def test_a_session_that_went_before_its_touch_is_a_new_one() -> None:
 async def test_a_redis_at_its_memory_limit_still_serves_reads(
     on_storer_error: Any, no_server: Callable[[str], NoReturn]
 ) -> None:
-    """R15, S13: it refuses every write, and a touch is one."""
+    """R15, S13: it refuses every write, and lets a touch go on, which takes no more room."""
     try:
         with valkey() as server:
             async with Redis(host=server.host, port=server.port) as client:
@@ -181,11 +181,7 @@ async def test_a_redis_at_its_memory_limit_still_serves_reads(
                         session = await store.get(visit.request)
                         assert (session.user_id, session.is_degraded) == ("ann", False)
                         await store.save(session, visit.response)
-                    assert sorted(events) == ["loaded", "store_failed"]
-                server.ask("CONFIG", "SET", "maxmemory", 0)
-                async with visitor.visit() as visit:
-                    assert (await store.get(visit.request)).user_id == "ann"
-                assert "touched" in events
+                    assert sorted(events) == ["loaded", "touched"]
     except NoServerError as error:
         no_server(str(error))
 

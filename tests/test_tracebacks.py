@@ -25,6 +25,7 @@ from aiosessions import (
     Session,
     SessionError,
     SessionTooLargeError,
+    SQLiteStorer,
     StorageOverseer,
     StorerError,
     UnsupportedError,
@@ -498,3 +499,22 @@ async def test_no_frame_of_a_storer_of_ours_that_fails_shows_a_token_or_a_value(
     with pytest.raises(StorerError) as caught:
         await case.store.save(session, response)
     assert case.leaks(caught.value) == []
+
+
+@pytest.mark.parametrize("is_login", [False, True], ids=["write", "login"])
+async def test_no_frame_of_a_thread_that_fails_shows_a_token_or_a_value(tmp_path: Path, is_login: bool) -> None:
+    """V8: an SQLiteStorer whose file has gone, while a request is on: its thread's frames hold the record."""
+    case = Case("stored")
+    storer = SQLiteStorer(tmp_path / "sessions.db")
+    case.store = StorageOverseer(Cart, storer, clock=case.scene.clock.now)
+    await case.prepare()
+    request, response = case.framework_request(), Response()
+    session = await case.store.get(request)
+    session.value.items.append("more")
+    if is_login:
+        session.set_user("bob")
+    (tmp_path / "sessions.db").unlink()
+    with pytest.raises(StorerError) as caught:
+        await case.store.save(session, response)
+    assert case.leaks(caught.value) == []
+    await storer.aclose()

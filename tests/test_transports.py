@@ -129,6 +129,9 @@ class TestNames:
         """F10, F12."""
         with pytest.raises(ConfigError, match="prefix="):
             HeaderTransport(prefix=prefix)
+        if prefix:
+            with pytest.raises(ConfigError, match="suffix="):
+                HeaderTransport(suffix=prefix)
 
 
 class TestOptions:
@@ -665,8 +668,27 @@ class TestHeaders:
             HeaderTransport().write(RawHeaders(lines), "app", "x" * 16_385, Carried(""), None)
         assert lines == []
 
+    @pytest.mark.parametrize(
+        ("transport", "header"),
+        [
+            (HeaderTransport(suffix="-Session"), "Test-Session"),
+            (HeaderTransport("X-", suffix="-Session"), "X-Test-Session"),
+            (HeaderTransport("", suffix="-S"), "Test-S"),
+        ],
+    )
+    def test_a_suffix_alone_means_no_prefix_and_both_may_be_given(
+        self, transport: HeaderTransport, header: str
+    ) -> None:
+        """S18: in requests, responses and `Vary`."""
+        lines: list[tuple[bytes, bytes]] = []
+        transport.write(RawHeaders(lines), "test", TOKEN, Carried(""), None)
+        transport.vary(RawHeaders(lines), "test")
+        sent = RawHeaders(lines)
+        assert (sent.header(header), sent.header("Vary")) == ([TOKEN], [header])
+        assert transport.read(request(**{header.lower().replace("-", "_"): TOKEN}), "test").token == TOKEN
+
     def test_prefixes_are_configurable(self) -> None:
         """Issue 4."""
         transport = HeaderTransport(prefix="X-My-")
         assert transport.read(request(x_my_app=TOKEN), "app").token == TOKEN
-        assert repr(transport) == "HeaderTransport(prefix='X-My-', expose=True)"
+        assert repr(transport) == "HeaderTransport(prefix='X-My-', suffix='', expose=True)"

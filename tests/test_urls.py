@@ -26,6 +26,9 @@ PASSWORD = "hunter2"
         ("valkey://db/0", "<RedisStorer of 'session:', Redis at db:6379>"),
         ("valkeys://db?ssl_cert_reqs=none", "<RedisStorer of 'session:', Redis at db:6379>"),
         ("redict:/run/redict.sock?db=2", "<RedisStorer of 'session:', Redis at /run/redict.sock>"),
+        ("redis://%2Frun%2FRedict%20A.sock/2", "<RedisStorer of 'session:', Redis at /run/Redict A.sock>"),
+        (f"redis+sentinel://:{PASSWORD}@a,b:7/shop/2", "<RedisStorer of 'session:', Redis service 'shop'>"),
+        ("valkeys+sentinel://a/shop?sentinel_password=x", "<RedisStorer of 'session:', Redis service 'shop'>"),
         ("redis://a,b:7?cluster=true", "<RedisStorer of 'session:', Redis cluster at a:6379, b:7>"),
         (f"postgresql://ann:{PASSWORD}@db/shop", '<PostgresStorer "sessions" in PostgreSQL at db:5432>'),
         ("postgres://a:1,b/shop?table=x.y&sslmode=disable", '<PostgresStorer "x"."y" in PostgreSQL at a:1,b:5432>'),
@@ -47,15 +50,42 @@ def test_a_disk_url_names_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("sqlite:sessions.db", "{here}/sessions.db"),
+        ("sqlite:./a%20b.db?timeout=2.5", "{here}/a b.db"),
+        ("sqlite:/var/lib/sessions.db", "/var/lib/sessions.db"),
+        ("sqlite:///var/lib/sessions.db", "/var/lib/sessions.db"),
+        ("sqlite:////var/lib/sessions.db", "/var/lib/sessions.db"),
+    ],
+)
+def test_an_sqlite_url_names_a_file(url: str, named: str) -> None:
+    """S16: nothing is made before `open`; a path from the root also with the slashes that SQLAlchemy wants."""
+    assert repr(storer_from_url(url)) == f"<SQLiteStorer of {named.format(here=Path.cwd())}>"
+
+
+@pytest.mark.parametrize(
     ("url", "said"),
     [
         ("", "no scheme"),
         ("/var/lib/sessions", "no scheme"),
-        (f"nats://ann:{PASSWORD}@db", "no storer for nats: .* disk, memcached, memory, postgres"),
+        (f"nats://ann:{PASSWORD}@db", "no storer for nats: .* disk, memcached, memory, postgres.*, sqlite"),
         (f"redis://ann:{PASSWORD}@db?colour=red", "unknown option colour; there are .*prefix"),
         (f"redis://ann:{PASSWORD}@db?timeout=soon", "option timeout cannot be 'soon'"),
         (f"redis://ann:{PASSWORD}@db?timeout=0", "timeout cannot be '0': give seconds"),
         (f"redis://ann:{PASSWORD}@db?timeout=1&timeout=2", "comes twice"),
+        (f"redis://ann:{PASSWORD}@db?timeout=inf", "timeout cannot be 'inf': give seconds"),
+        (f"redis://ann:{PASSWORD}@db?timeout=nan", "timeout cannot be 'nan'"),
+        (f"redis://ann:{PASSWORD}@db/3?db=4", "the database comes twice"),
+        (f"redis://ann:{PASSWORD}@db?db=-1", "db cannot be '-1': give 0 or more"),
+        (f"redis://ann:{PASSWORD}@db?max_connections=-5", "max_connections cannot be '-5': give 1 or more"),
+        (f"redis://ann:{PASSWORD}@db?max_connections=0", "max_connections cannot be '0': give 1 or more"),
+        (f"redis://ann:{PASSWORD}@db?socket_timeout=inf", "socket_timeout cannot be 'inf'"),
+        (f"redis://ann:{PASSWORD}@db?health_check_interval=-1", "health_check_interval cannot be '-1'"),
+        (f"redis://ann:{PASSWORD}@db?wait_replicas=-1", "wait_replicas=-1"),
+        (f"redis://ann:{PASSWORD}@db?protocol=7", "protocol cannot be '7'"),
+        (f"redis+sentinel://ann:{PASSWORD}@db", "the name that they watch"),
+        (f"redis+sentinel://ann:{PASSWORD}@db/shop/x", "number of a database"),
         (f"redis://ann:{PASSWORD}@db?cluster=perhaps", "cluster cannot be 'perhaps': give true or false"),
         (f"redis://ann:{PASSWORD}@db/shop", "number of a database"),
         (f"redis://ann:{PASSWORD}@db/3?cluster=yes", "database 0 only"),
@@ -76,10 +106,18 @@ def test_a_disk_url_names_a_folder(tmp_path: Path) -> None:
         (f"memcached://ann:{PASSWORD}@db/run/mc.sock", "hosts, or the path"),
         (f"memcached://ann:{PASSWORD}@db?min_connections=9&max_connections=2", "min_connections"),
         ("memcached://ann@db", "user and password"),
+        ("memory:?max_sessions=-1", "max_sessions cannot be '-1': give 1 or more"),
         ("memory:?max_sessions=many", "memory: the option max_sessions"),
         ("memory:?prefix=a", "unknown option prefix; there are max_sessions"),
         ("disk:", "no folder"),
         ("disk://server/share", "no host"),
+        ("sqlite:", "no file"),
+        ("sqlite://", "no file"),
+        ("sqlite://sessions.db", "no host"),
+        ("sqlite::memory:", "MemoryStorer"),
+        ("sqlite:///:memory:", "MemoryStorer"),
+        ("sqlite:a.db?timeout=soon", "option timeout cannot be 'soon'"),
+        ("sqlite:a.db?mode=ro", "unknown option mode; there are timeout"),
     ],
 )
 def test_what_cannot_be_is_refused_without_the_password(url: str, said: str) -> None:

@@ -509,11 +509,15 @@ def test_law_a_known_spelling_changes_no_answer(kind: Any, data: st.DataObject) 
             st.dictionaries(st.sampled_from("abc"), numbers, max_size=3),
         )
     )
+    anything: st.SearchStrategy[Any] = st.recursive(
+        st.sampled_from([None, True, 1, 1.0, 1.5, "a"]), lambda part: st.lists(part, max_size=2), max_leaves=3
+    )
     values: st.SearchStrategy[Any]
     kinds: list[tuple[Any, st.SearchStrategy[Any]]] = [
         (Person, people),
         (dict[str, int], st.dictionaries(st.sampled_from("abc"), numbers)),
         (dict[str, float], st.dictionaries(st.sampled_from("ab"), st.sampled_from([0, 0.0, 1, 1.5]))),
+        (dict[str, Any], st.dictionaries(st.sampled_from("abc"), anything)),
         (Brief, st.builds(Brief, st.sampled_from([1000, 10**3, 1]))),
         (set[int], st.sets(numbers)),
         (list[str | bool | None], st.lists(st.sampled_from(["a", None, True]))),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import aiosessions
 from aiosessions._errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _tokens_last(arguments: Sequence[str]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("aiosessions", description="Typed, race-proof web sessions for asyncio Python.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {aiosessions.__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,10 +36,19 @@ def main(*, check: bool = False, host: str = "127.0.0.1", port: int = 8000) -> i
         with tempfile.TemporaryDirectory() as temporary:
             return anyio.run(visit, Path(temporary))
 
+    from aiosessions.demo.narrator import Notes
     from aiosessions.demo.server import make_server
 
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "aiosessions-demo"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    print(f"the shop is at http://{host}:{port}, its sessions in {folder}; log in as ann with the password tea")
-    anyio.run(make_server(folder, host, port, lambda notes: print(notes.line(), file=sys.stderr)).serve)
+
+    def bound(port: int) -> None:
+        where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"the shop is at {where}, its sessions in {folder}; log in as ann with the password tea", flush=True)
+
+    def tell(notes: Notes) -> None:
+        print(notes.line(), file=sys.stderr)
+
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed all
+        anyio.run(make_server(folder, host, port, tell=tell, bound=bound).serve)
     return 0

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from html import unescape
 from pathlib import Path
 
 import anyio
@@ -12,8 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from aiosessions import StorageOverseer
+from aiosessions.demo.cart import Cart, put
 from aiosessions.demo.narrator import Notes
-from aiosessions.demo.page import Cart, put
 from aiosessions.demo.server import serving
 
 __all__ = ["check"]
@@ -88,6 +89,7 @@ async def check(folder: Path) -> int:
             await _shop_and_login(visit, laptop)
             await _leave_others(visit, laptop, phone)
             await _log_out_meanwhile(visit, phone, slow)
+            await _two_buttons(visit, laptop)
             remembered = laptop.cookie()
 
     async with server(port):
@@ -119,7 +121,7 @@ async def _leave_others(visit: _Visit, laptop: _Device, phone: _Device) -> None:
     page = await phone.post("/login", user="ann", password="tea")  # noqa: S106  # the demo's own
     visit.step("a second device logs in, with a cart of its own", holds="Hello, ann" in page and "empty" in page)
 
-    await laptop.post("/logout-others")
+    await laptop.post("/desk/end-others")
     page = await phone.get()
     holds = "log in" in page and "Hello, ann" in await laptop.get()
     visit.step("logs out everywhere else: the phone is out, the laptop is not", holds=holds)
@@ -138,10 +140,19 @@ async def _log_out_meanwhile(visit: _Visit, phone: _Device, slow: _Slow) -> None
     visit.step("logs out while a slow request writes: still logged out", holds=holds)
 
 
+async def _two_buttons(visit: _Visit, laptop: _Device) -> None:
+    page = await laptop.post("/desk/race")
+    visit.step("two requests add to one cart at once: both are in it", holds="2 x tea" in page and "1 x cake" in page)
+
+    page = await laptop.post("/desk/steal")
+    holds = "saw a stranger's page" in unescape(page) and "Hello, ann" in page
+    visit.step("a thief presents the cookie from before the login: refused", holds=holds)
+
+
 async def _come_back(visit: _Visit, laptop: _Device, remembered: str) -> None:
     laptop.client.cookies.set("shop", remembered, domain="127.0.0.1")
     page = await laptop.get()
-    visit.step("the server restarts: still logged in", holds="Hello, ann" in page and "1 x tea" in page)
+    visit.step("the server restarts: still logged in", holds="Hello, ann" in page and "2 x tea" in page)
 
     changed = remembered[:-1] + ("A" if remembered[-1] != "A" else "B")
     holds = "log in" in await laptop.with_cookie(changed) and "Hello, ann" in await laptop.get()

@@ -1,19 +1,83 @@
-"""What a write makes of the value that is stored: a save merges into it, an update runs its function on it."""
+"""What a save has to do, and what it makes of the value that is stored: a save merges into it, an update changes it."""
 
 from collections.abc import Callable
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
+
+from aiosessions._errors import NoSessionError
 from aiosessions._session import Session
-from aiosessions._state import State
-from aiosessions.overseers.plan import Plan
-from aiosessions.overseers.race import Made
+from aiosessions._state import NOTHING, State, Wishes
 from aiosessions.values.codecs import CheckedCodec
 from aiosessions.values.merge import Merger
 
-__all__ = ["Changes", "OnConflict", "Updated", "saved"]
+__all__ = ["Changes", "Made", "OnConflict", "Plan", "Updated", "ending_of", "gone"]
 
 T = TypeVar("T")
 OnConflict: TypeAlias = Literal["merge", "raise", "overwrite"]
+
+
+class Plan(msgspec.Struct, Generic[T], eq=False, gc=False):
+    """What one save has to do, encoded and checked. Held by whoever saves, and carried out; never kept in a session.
+
+    Args:
+        session: whose.
+        state: what the session was when this was planned.
+        lives: likewise, how often it had been destroyed.
+        data: the value, encoded.
+        wishes: what else the handler asked for, as it was at that moment.
+        is_changed: whether the value differs from the state's.
+        is_write: whether there is more to do than a touch and what is to end.
+        can_tell: whether a new token can still reach the client.
+        sealed: of a session that the client holds: what it becomes, and the token that says so.
+    """
+
+    session: Session[T]
+    state: State
+    lives: int
+    data: bytes
+    wishes: Wishes
+    is_changed: bool = False
+    is_write: bool = False
+    can_tell: bool = False
+    sealed: object = None
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no value
+        return f"Plan(is_changed={self.is_changed}, is_write={self.is_write})"
+
+    def __rich_repr__(self) -> list[tuple[str, bool]]:  # a Struct's own would show it
+        return [("is_changed", self.is_changed), ("is_write", self.is_write)]
+
+
+def ending_of(session: Session[T]) -> Plan[T] | None:
+    """A plan that only ends what was destroyed; None if that is nothing either."""
+    return Plan(session, session._state, session._lives, b"", NOTHING) if session._is_ending else None
+
+
+def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type
+    """What an update says that came too late."""
+    return NoSessionError(
+        f"session {session.name!r} is gone: a logout or login elsewhere ended it", reply=session._reply
+    )
+
+
+class Made(NamedTuple):
+    """What a write makes of the value that is stored.
+
+    Args:
+        data: the value from now on, encoded.
+        is_changed: whether that is another one.
+        spelling: which codec wrote it; 0: not known.
+        fields: those that a merge had to decide.
+    """
+
+    data: bytes
+    is_changed: bool
+    spelling: int = 0
+    fields: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:  # tracebacks may show local variables: no value
+        return f"Made(is_changed={self.is_changed})"
 
 
 class Changes(Generic[T]):
@@ -54,20 +118,19 @@ class Changes(Generic[T]):
         result = change(value)
         return value if result is None else result
 
+    def saved(self, plan: Plan[T], theirs: State) -> Made:
+        """Our value, over what others wrote since: what only they changed stays theirs."""
+        loaded, ours = plan.state, plan.data
+        if not theirs.handle:
+            return Made(ours, is_changed=plan.is_changed, spelling=self.codec.spelling(ours))
+        if not plan.is_changed:
+            return Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
+        if theirs.value == loaded.value or self.on_conflict == "overwrite":
+            return self.over(theirs, ours)
 
-def saved(plan: Plan[T], changes: Changes[T], theirs: State) -> Made:
-    """Our value, over what others wrote since: what only they changed stays theirs."""
-    loaded, ours = plan.state, plan.data
-    if not theirs.handle:
-        return Made(ours, is_changed=plan.is_changed, spelling=changes.codec.spelling(ours))
-    if not plan.is_changed:
-        return Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
-    if theirs.value == loaded.value or changes.on_conflict == "overwrite":
-        return changes.over(theirs, ours)
-
-    ours = changes.over(loaded, ours).data
-    merged = changes.merger.merge(loaded.value, ours, theirs.value, on_conflict=changes.on_conflict)
-    return Made(merged.data, is_changed=True, fields=merged.conflicts, is_merged=True)
+        ours = self.over(loaded, ours).data
+        merged = self.merger.merge(loaded.value, ours, theirs.value, on_conflict=self.on_conflict)
+        return Made(merged.data, is_changed=True, fields=merged.conflicts)
 
 
 class Updated(Generic[T]):
@@ -98,10 +161,10 @@ class Updated(Generic[T]):
         changes = self._changes
         value = changes.made_by(self._change, theirs.value)
         data = changes.codec.encode(value)
-        made = Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling, is_merged=True)
+        made = Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
         if changes.differs(theirs, value, data):
             changes.codec.check(value, data)
-            made = changes.over(theirs, data)._replace(is_merged=True)
+            made = changes.over(theirs, data)
         if self._pending is None:
             return made
 

@@ -25,14 +25,15 @@ from aiosessions._request import RawHeaders
 from aiosessions._session import Session
 from aiosessions._state import Ending, Held, State, advance
 from aiosessions._tokens import new_handle
+from aiosessions.overseers.changes import Plan, ending_of
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.plan import Plan, ending_of
 from aiosessions.overseers.revocations import Revocations
-from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.sealers.sealer import Claims, Sealer, check_sealer
+from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
-from aiosessions.values.codecs import Codec
+from aiosessions.values.codecs import Codec, codec_for
 
 __all__ = ["CookieOverseer"]
 
@@ -88,31 +89,17 @@ class CookieOverseer(Overseer[T]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._revocations: Revocations | None = None
-        if not hasattr(sealer, "seal"):
-            raise ConfigError(f"sealer={type(sealer).__name__} is no Sealer: give AESGCMSealer(keys)")
+        check_sealer(sealer)
         if codec is not None and sealer.needs_json and not codec.is_json:
             raise ConfigError(f"codec={type(codec).__name__} is not JSON, which {type(sealer).__name__} needs")
 
-        super().__init__(
-            value_type,
-            name=name,
-            default=default,
-            codec=codec,
-            prefers_json=sealer.needs_json,
-            backend=revocations,
-            clean_every=timedelta(hours=1),
-            transport=transport,
-            sealer=sealer,
-            lifetime=lifetime,
-            namespace=namespace,
-            on_event=on_event,
-            clock=clock,
-            must_end=revocations is not None,
-        )
-        assert self._sealed is not None
-        self._seals = self._sealed
+        checked = codec_for(value_type, json=sealer.needs_json, codec=codec)
+        super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
         self._replay_protection = replay_protection
         if revocations is not None:
+            check_storer("revocations", revocations)
+            self._must_end = True
+            self._holder = Holder(revocations, timedelta(hours=1), repr(self))
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
             self._holder.check = self._revocations.check
         elif replay_protection:
@@ -152,7 +139,7 @@ class CookieOverseer(Overseer[T]):
 
         session = self._session_type(place, carried, reply, value, state)
         is_old = touch and now - state.seen_at >= lifetime.touch_window
-        if is_old or (self._seals.reseals and self._seals.is_stale(carried.token or "")):
+        if is_old or (self._sealed.reseals and self._sealed.is_stale(carried.token)):
             session.touch()
         self._report("loaded", place.name, state.handle, state.owner)
         return session
@@ -164,7 +151,7 @@ class CookieOverseer(Overseer[T]):
                 self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
             return None
 
-        claims = self._seals.open(place, carried.token)
+        claims = self._sealed.open(place, carried.token)
         if claims is None:
             return None
         state = self._state_of(claims)
@@ -216,9 +203,6 @@ class CookieOverseer(Overseer[T]):
 
     # writing
 
-    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002 -- a reference needs them
-        return False
-
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
         session = plan.session
         if not plan.can_tell:
@@ -240,12 +224,17 @@ class CookieOverseer(Overseer[T]):
         """What the session becomes, and the token that says so."""
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
-        data = before.value
-        if plan.is_changed or is_new:
-            data = plan.data if is_new else self._changes.over(before, plan.data).data
+        made = self._changes.saved(plan, before)
         handle = new_handle() if is_new or wishes.rotations else before.handle
         state = advance(
-            before, wishes, data, lifetime=self.lifetime, now=now, handle=handle, is_changed=plan.is_changed
+            before,
+            wishes,
+            made.data,
+            lifetime=self.lifetime,
+            now=now,
+            handle=handle,
+            is_changed=made.is_changed,
+            spelling=made.spelling,
         )
         held = Held(
             state.created_at,
@@ -256,8 +245,8 @@ class CookieOverseer(Overseer[T]):
         meta = replace(state.meta, held=held)
         state = replace(state, meta=meta)
         expires_at = state.deadline(self.lifetime)
-        claims = Claims(data, False, handle, now, expires_at, state.owner, meta.pack())  # noqa: FBT003
-        token = self._seals.seal(place, claims)
+        claims = Claims(made.data, False, handle, now, expires_at, state.owner, meta.pack(), state.began_at)  # noqa: FBT003
+        token = self._sealed.seal(place, claims)
         max_age = meta.effective_lifetime(self.lifetime).max_age(now, meta.ends_at)
         if len(token) > _SURE_TO_FIT:
             place.transport.write(RawHeaders([]), place.name, token, plan.session._carried, max_age)
@@ -278,11 +267,7 @@ class CookieOverseer(Overseer[T]):
         if not plan.state.handle:
             kind = "created"
         self._report(kind, place.name, state.handle, state.owner)
-        if not session._settled(state, lives=plan.lives, wishes=plan.wishes):
-            return  # destroyed meanwhile: it ends next
-        if kind == "created":
-            session._ends_now()
-        session._reply.tell(place, session._carried, sealed.token, sealed.max_age)
+        session._settled(plan, state, sealed.token, sealed.max_age)
 
     async def _followed(self, plan: Plan[T], sealed: "_Made", revocations: Revocations) -> "_Made | None":
         """Give the token its place in the ledgers, before anybody has it; None: it has none, and nothing is sent.
@@ -333,7 +318,7 @@ class CookieOverseer(Overseer[T]):
         """End it for every copy of its token, where there are revocations; False if somebody else had."""
         state = ending.state
         if state is None:
-            claims = self._seals.peek(place, ending.token)
+            claims = self._sealed.peek(place, ending.token)
             state = None if claims is None else self._state_of(claims)
         if state is None:
             return True
@@ -372,9 +357,6 @@ class CookieOverseer(Overseer[T]):
             held = replace(keep._state.as_held, user_epoch=epoch)
             keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
         self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
-
-    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        await self._update_own(session, change)
 
 
 class _Made(NamedTuple):

@@ -5,12 +5,10 @@ from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State, is_time
 from aiosessions._store import SessionInfo
-from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.backend import ATTEMPTS, Backend
 from aiosessions.storers.storer import UserIndexed
 
 __all__ = ["Devices"]
-
-_ATTEMPTS = 50
 
 
 class Devices:
@@ -48,7 +46,7 @@ class Devices:
     async def end(self, place: Place, handle: str, user_id: str) -> bool:
         """End one, if it is this user's."""
         key = place.key(handle)
-        for _ in range(_ATTEMPTS):  # once more when it was written in between: the version proves whose it was
+        for _ in range(ATTEMPTS):  # once more when it was written in between: the version proves whose it was
             record = await self._storer.read(key)
             if record is None or record.owner != user_id:
                 return False
@@ -61,7 +59,7 @@ class Devices:
             return self._storer
 
         raise UnsupportedError(
-            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, RedisStorer and "
+            f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, SQLiteStorer, RedisStorer and "
             "PostgresStorer have one"
         )
 

@@ -1,59 +1,52 @@
 """From a token to the session that a storer keeps, or to why there is none."""
 
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._place import Place
 from aiosessions._state import Ending, Standing, State
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.references import References
-from aiosessions.overseers.touches import Touches
+from aiosessions.overseers.sealed import Sealed
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
-__all__ = ["Absent", "Found", "Loading"]
-
-T = TypeVar("T")
+__all__ = ["Found", "Loading"]
 
 
-class Found(NamedTuple, Generic[T]):
-    """A stored session that the token opens.
+class Found(NamedTuple):
+    """A stored session that the token opens, or how the new session stands that takes its place.
 
     Args:
-        value: decoded.
-        state: as it is stored.
+        state: as it is stored; None: there is none.
+        value: decoded; of the store's type.
         presented: the digest of the secret that came.
         stale: the token, if it came sealed under an older key.
+        standing: of a new session.
+        ended: what it takes the place of.
     """
 
-    value: T
-    state: State
-    presented: bytes
-    stale: Token | None
+    state: State | None = None
+    value: Any = None  # Any: a NamedTuple of one type for all stores
+    presented: bytes = b""
+    stale: Token | None = None
+    standing: Standing = "fine"
+    ended: tuple[Ending, ...] = ()
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no value
         return f"Found({self.state!r})"
 
 
-class Absent(NamedTuple):
-    """There is none: how the new session stands, and what it takes the place of."""
-
-    standing: Standing = "fine"
-    ended: tuple[Ending, ...] = ()
+_ABSENT = Found()
 
 
-_ABSENT = Absent()
-
-
-class Loading(Generic[T]):
+class Loading:
     """Reads sessions of one store.
 
     Args:
         backend: of the store.
         codec: likewise.
-        references: what the texts of clients mean.
-        touches: extends what is read.
+        sealed: what the texts of clients mean.
         on_storer_error: see StorageOverseer.
         on_reuse: likewise.
     """
@@ -61,28 +54,26 @@ class Loading(Generic[T]):
     def __init__(
         self,
         backend: Backend,
-        codec: CheckedCodec[T],
-        references: References,
-        touches: Touches,
+        codec: CheckedCodec[Any],
+        sealed: Sealed,
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
         self._backend = backend
         self._storer = backend.storer
         self._codec = codec
-        self._references = references
-        self._touches = touches
+        self._sealed = sealed
         self._report = backend.report
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 
-    async def load(self, place: Place, carried: Carried, *, touch: bool) -> Found[T] | Absent:
+    async def load(self, place: Place, carried: Carried, *, touch: bool) -> Found:
         """The session of the token that came; a bad one never raises.
 
         Raises:
             StorerError: the backend failed, and `on_storer_error` says so.
         """
-        token = self._references.opened(place, carried)
+        token = self._sealed.token(place, carried)
         if token is None:
             return _ABSENT
 
@@ -95,17 +86,15 @@ class Loading(Generic[T]):
             self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
             if self._on_storer_error == "raise":
                 raise
-            return Absent("unread", unproven)
+            return Found(standing="unread", ended=unproven)
 
         state = None if record is None else State.of(record, token.handle, now=self._backend.now())
         if state is not None:
             return await self._opened(place, carried, token, state, touch=touch)
         self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
-        return _ABSENT if record is None else Absent(ended=unproven)
+        return _ABSENT if record is None else Found(ended=unproven)
 
-    async def _opened(
-        self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool
-    ) -> Found[T] | Absent:
+    async def _opened(self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool) -> Found:
         """If the token's secret opens it, and it has not expired."""
         meta = state.meta
         lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(state)
@@ -124,23 +113,25 @@ class Loading(Generic[T]):
         except DecodeError as error:
             # written by another version: the record stays until the session that takes its place is stored
             self._report.unreadable(place.name, token.handle, state.owner, error)
-            return Absent(ended=(Ending(state),))
+            return Found(ended=(Ending(state),))
 
         if touch and now - state.seen_at >= lifetime.touch_window:
-            seen = await self._touches.while_read(place, state)
+            seen = await self._backend.touch_while_read(place, state)
             if seen is None:
                 return _ABSENT
             state = seen
         self._report("loaded", place.name, token.handle, state.owner)
-        return Found(value, state, digest, self._references.stale(carried, token))
+        return Found(
+            state, value, digest, token if self._sealed.resealing and self._sealed.is_stale(carried.token) else None
+        )
 
-    async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Absent:
+    async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Found:
         """A wrong secret: forged, or one that was right before."""
         verdict = state.meta.secrets.verdict(digest, grace=grace, now=state.read_at)
         if verdict == "superseded":
             # an answer to this request must not overwrite the newer token that is on its way, or there already
             self._report("token_superseded", place.name, state.handle, state.owner)
-            return Absent("dead")
+            return Found(standing="dead")
         if verdict == "unknown":
             self._report("rejected", place.name, state.handle, reason="wrong secret")
             return _ABSENT

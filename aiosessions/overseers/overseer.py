@@ -4,7 +4,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any, Self, TypeVar, overload
 
 import anyio
@@ -31,16 +30,14 @@ from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions._watched import watched
-from aiosessions.overseers.changes import Changes, OnConflict
-from aiosessions.overseers.plan import Plan, ending_of, gone
+from aiosessions.overseers.changes import Changes, Plan, ending_of, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
-from aiosessions.storers.storer import Storer
 from aiosessions.transports.cookies import default_transport
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.blank import Blank
-from aiosessions.values.codecs import CheckedCodec, Codec, codec_for
+from aiosessions.values.codecs import CheckedCodec
 
 __all__ = ["Overseer"]
 
@@ -56,21 +53,15 @@ class Overseer(Store[T], ABC):
     def __init__(
         self,
         value_type: type[T],
-        *,
         name: str,
         default: Callable[[], T] | None,
-        codec: Codec[T] | None,
-        prefers_json: bool,
-        backend: Storer | None,
-        clean_every: timedelta | None,
+        codec: CheckedCodec[T],
         transport: Transport | None,
         sealer: Sealer | None,
         lifetime: Lifetime | None,
         namespace: str,
         on_event: Callable[[Event], None] | None,
         clock: Callable[[], float],
-        on_conflict: OnConflict = "merge",
-        must_end: bool = False,
     ) -> None:
         self._transport: Transport = default_transport() if transport is None else transport
         if lifetime is not None and not isinstance(lifetime, Lifetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
@@ -79,17 +70,18 @@ class Overseer(Store[T], ABC):
         self.name = name
         self.lifetime: Lifetime = lifetime or Lifetime()
         self.now: Clock = Clock(clock)
-        self._codec: CheckedCodec[T] = codec_for(value_type, json=prefers_json, codec=codec)
-        self._changes = Changes(self._codec, on_conflict)
-        self.fresh: Blank[T] = Blank(self._codec, value_type, default)
+        self._codec = codec
+        self._changes = Changes(codec)
+        self.fresh: Blank[T] = Blank(codec, value_type, default)
         self._value_type = value_type
         self._report = Reporter(on_event)
-        self._sealed = None if sealer is None else Sealed(sealer, now=self.now, report=self._report)
-        self._must_end = must_end or (self._sealed is not None and self._sealed.must_end)
-        self._holder = Holder(backend, clean_every, repr(self))
+        self._sealed = Sealed(sealer, now=self.now, report=self._report)
+        self._must_end = self._sealed.must_end
+        self._holder = Holder(None, None, repr(self))
         kind = session_type(value_type)
         self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
-        self._places = Places(self, name, namespace, self._transport)
+        self.is_mapping: bool = kind is MappingSession
+        self.places: Places = Places(self, name, namespace, self._transport)
         self.check_lifetime(self.lifetime)
 
     def __repr__(self) -> str:
@@ -127,7 +119,7 @@ class Overseer(Store[T], ABC):
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
     async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[Any]:
         """See `Store.get`."""
-        place = self._places.own if name is None else self._places.of(name)
+        place = self.places.own if name is None else self.places.of(name)
         view, sessions = incoming(request)
         while (found := sessions.found.get(place)) is not None:
             if isinstance(found, Session):
@@ -168,7 +160,7 @@ class Overseer(Store[T], ABC):
         """See `Store.require`."""
         session = await self.get(request, name)
         if not session._state.handle:
-            raise NoSessionError(f"no stored session {session.name!r} came with the request")
+            raise NoSessionError(f"no stored session {session.name!r} came with the request", reply=session._reply)
 
         return session
 
@@ -180,7 +172,7 @@ class Overseer(Store[T], ABC):
     def new(self, request: Request, name: str | None = None) -> Session[T]: ...
     def new(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.new`."""
-        place = self._places.of(name)
+        place = self.places.of(name)
         view, sessions = incoming(request)
         carried = self._transport.read(view, place.name)
         if sessions.claims.setdefault(carried.where, place) is not place:
@@ -266,7 +258,7 @@ class Overseer(Store[T], ABC):
             return self._dropped(session)
 
         data = self._codec.encode(session.value) if failed is None else self._encoded(session)
-        if failed is not None and data == failed[0] and wishes.asks_the_same(failed[1]):
+        if failed is not None and data == failed[0] and wishes == failed[1]:
             return ending_of(session)  # whoever asked for this save knows that it failed
         is_changed = (data != state.value or self._codec.may_hide) and not self._codec.unchanged(
             state.value, session.value, data, spelling=state.meta.spelling
@@ -315,14 +307,17 @@ class Overseer(Store[T], ABC):
         self, session: Session[T], wishes: Wishes, value: T, data: bytes, *, is_changed: bool, can_tell: bool
     ) -> Plan[T] | None:
         """The first phase of a save: check, no I/O."""
-        is_new = not session._state.handle
-        if is_changed or (wishes.is_content if is_new else wishes.is_write or self._is_due(session, can_tell=can_tell)):
-            if is_changed:
-                self._codec.check(value, data)
-            return self._plan(Plan(session, data, wishes, is_changed=is_changed, is_write=True, can_tell=can_tell))
-        if wishes.is_touched and not is_new:
-            return self._plan(Plan(session, data, wishes, is_changed=False, is_write=False, can_tell=can_tell))
-        return ending_of(session)
+        state, lives = session._state, session._lives
+        is_write = is_changed or (
+            wishes.is_write or self._is_due(session, can_tell=can_tell) if state.handle else wishes.is_content
+        )
+        if not is_write and not (wishes.is_touched and state.handle):
+            return ending_of(session)
+        if is_changed:
+            self._codec.check(value, data)
+        if wishes is not NOTHING:
+            wishes = wishes.copy()
+        return self._plan(Plan(session, state, lives, data, wishes, is_changed, is_write, can_tell))
 
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""
@@ -335,7 +330,7 @@ class Overseer(Store[T], ABC):
             self._drop(session, "superseded")
         return ending_of(session)
 
-    async def _update_own(self, session: Session[T], change: Callable[[T], T | None]) -> None:
+    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         """An update of what nobody else can have changed: a session that is not stored, or that the client holds."""
         if session._standing == "dead":
             raise gone(session)
@@ -360,9 +355,9 @@ class Overseer(Store[T], ABC):
     @abstractmethod
     async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]: ...
 
-    @abstractmethod
-    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
-        """Whether the token itself needs a write."""
+    def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002
+        """Whether the token itself needs a write: one that refers to what is stored may."""
+        return False
 
     @abstractmethod
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
@@ -371,10 +366,6 @@ class Overseer(Store[T], ABC):
     @abstractmethod
     async def _carry_out(self, plan: Plan[T]) -> None:
         """The second phase of a save."""
-
-    @abstractmethod
-    async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        """Read, modify, write."""
 
     @abstractmethod
     async def _end_one(self, session: Session[T], ending: Ending) -> None:

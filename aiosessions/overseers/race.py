@@ -1,49 +1,43 @@
-"""The one loop that puts a write over whatever is stored, never over somebody else's."""
+"""The one loop that puts a write over whatever is stored, never over somebody else's.
 
+In one event loop those who write one session need not race: they stand in a line. Who writes hands over the State that
+it wrote, and who has waited together is merged one after the other and written at once. Other processes race by
+version.
+"""
+
+import asyncio
 import random
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import NamedTuple
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import anyio
+import msgspec
 
 from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError, UnsupportedError
 from aiosessions._lifetime import Lifetime
-from aiosessions._place import Place
-from aiosessions._state import Meta, State, Wishes, advance
+from aiosessions._state import Meta, State, advance
 from aiosessions._tokens import Token, new_secret, new_token, new_version
+from aiosessions._turn import Turn
 from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.changes import Changes, Made, Plan
+from aiosessions.overseers.sealed import Sealed
+from aiosessions.storers.batches import fresh
 from aiosessions.storers.storer import Record
 
-__all__ = ["META_BYTES", "RACE_SECONDS", "Made", "Race", "Won"]
+__all__ = ["META_BYTES", "RACE_SECONDS", "Race"]
 
 RACE_SECONDS = 5.0
 """How long a write is tried again while others win."""
+_COURTESY = 0.2
+"""How much of that one waits for those before it in the line, who may hang: then it races with them."""
 META_BYTES = 4096
 """More than a meta without flashes ever takes."""
-
-
-class Made(NamedTuple):
-    """What a write makes of the value that is stored.
-
-    Args:
-        data: the value from now on, encoded.
-        is_changed: whether that is another one.
-        spelling: which codec wrote it; 0: not known.
-        fields: those that a merge had to decide.
-        is_merged: whether it is more than the session's own value.
-    """
-
-    data: bytes
-    is_changed: bool
-    spelling: int = 0
-    fields: tuple[str, ...] = ()
-    is_merged: bool = False
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no value
-        return f"Made(is_changed={self.is_changed})"
+_MOST = 32
+"""How many are written together: merging them holds the event loop."""
+Make: TypeAlias = Callable[[State], Made]
+"""Makes the value of a write, over a state; raises what says that it cannot."""
 
 
 class Won(NamedTuple):
@@ -51,50 +45,88 @@ class Won(NamedTuple):
 
     Args:
         state: what is stored now.
-        made: what it made of the value; None: an earlier try of ours had been applied, and others wrote over it.
+        made: what it made of the value.
         digest: of the new secret; None: none was made, or others have ended it already.
         sealed: the token that the client gets; "" where it keeps its own.
-        is_created: whether there was nothing before.
         forgot: whether a secret had to be forgotten that its grace still covers.
     """
 
     state: State
-    made: Made | None
-    digest: bytes | None
-    sealed: str
-    is_created: bool
+    made: Made
+    digest: bytes | None = None
+    sealed: str = ""
     forgot: bool = False
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
         return f"Won({self.state!r})"
 
 
-class Bid(NamedTuple):
-    """What is to be written, whatever is stored.
+class Trip(msgspec.Struct, eq=False):
+    """One write on its way to the storer, for one or several.
 
     Args:
-        place: where.
-        wishes: what else the handler asked for.
-        value_over: makes the value, over a state; raises what says that it cannot.
-        seal: makes the text that the client gets of a token, once it is known what is stored with it.
-        presented: the digest of the secret that the request brought.
-        can_tell: whether a new token can still reach the client.
-        stale: the newest token, sealed under an older key: sent again with the write, if it is still the newest.
-        is_update: a write that failed is tried once more, so that one lost answer does no harm; and what changes
-            nothing is not written.
+        base: the version that it is written over.
+        version: what is written.
+        doubt: why it is not known whether it was.
     """
 
-    place: Place
-    wishes: Wishes
-    value_over: Callable[[State], Made]
-    seal: Callable[[Token, State], str]
-    presented: bytes
-    can_tell: bool
-    stale: Token | None = None
-    is_update: bool = False
+    base: int
+    version: int
+    doubt: StorerError | None = None
 
-    def __repr__(self) -> str:  # tracebacks may show local variables
-        return f"Bid({self.place!r})"
+
+class Bid(msgspec.Struct, eq=False):
+    """One write that stands in a line.
+
+    Args:
+        key: of the record.
+        over: what the request read.
+        plan: what to write, of a session of any type.
+        make: makes the value.
+        is_update: see `Race.write`.
+        tried: the trips it was on, and what it would have been.
+        until: when others have won for too long, in the event loop's seconds; 0.0: none has yet.
+        is_open: it is not known yet what becomes of it.
+        won: what has; None: its session is gone.
+        error: why it does not stand, or nobody knows.
+    """
+
+    key: str
+    over: State
+    plan: Plan[Any]
+    make: Make
+    is_update: bool
+    tried: list[tuple[Trip, Won]] = []  # msgspec copies it
+    until: float = 0.0
+    is_open: bool = True
+    won: Won | None = None
+    error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """It does not."""
+        self.error, self.is_open = error, False
+
+
+class Line(msgspec.Struct, eq=False):
+    """A line.
+
+    Args:
+        newest: what is stored, as far as the one knows who wrote it last; None: to be read.
+        turn: of whoever writes.
+        waiting: who came meanwhile.
+    """
+
+    newest: State | None
+    turn: Turn = msgspec.field(default_factory=Turn)
+    waiting: list[Bid] = []  # as above
+
+    def batch_of(self, bid: Bid) -> list[Bid]:
+        """Who is written together with this one: a rotation nobody, for what came before it must not outlive it."""
+        if bid.plan.wishes.rotations:
+            return [bid]
+        others = [other for other in self.waiting if not other.plan.wishes.rotations][: _MOST - 1]
+        self.waiting = [other for other in self.waiting if other not in others]
+        return [bid, *others]
 
 
 class Race:
@@ -102,192 +134,249 @@ class Race:
 
     Args:
         backend: of the store.
+        sealed: makes the text that the client gets of a token, once it is known what is stored with it.
+        changes: makes the value that a save stores.
         limit: of value and meta, in bytes; None: none.
     """
 
-    __slots__ = ("_backend", "_turns", "limit")
+    __slots__ = ("_backend", "_changes", "_lines", "_sealed", "limit")
 
-    def __init__(self, backend: Backend, limit: int | None) -> None:
+    def __init__(self, backend: Backend, sealed: Sealed, changes: Changes[Any], limit: int | None) -> None:
         self._backend = backend
+        self._sealed = sealed
+        self._changes = changes
         self.limit: int | None = limit
-        self._turns: WeakValueDictionary[tuple[int, str], anyio.Lock] = WeakValueDictionary()
+        self._lines: dict[Hashable, Line] = {}
 
-    async def write(self, bid: Bid, over: State) -> Won | None:
-        """Put it over *over*, or else over the newest, until it wins.
+    async def write(self, plan: Plan[Any], update: Make | None = None) -> Won | None:
+        """Put it over what this request read, or else over the newest, until it wins.
 
         Args:
-            bid: what to write.
-            over: what this request read; without a handle: nothing is stored.
+            plan: what to write; of a session of any type.
+            update: makes the value, over a state, from the newest on; raises what says that it cannot. A write that
+                failed is tried once more, so that one lost answer does no harm; what changes nothing is not written.
 
         Returns:
             The write that stands; None: the session is gone or of another epoch, and stays as it is.
 
         Raises:
-            ConflictError: *value_over* says so, or others won for five seconds.
+            ConflictError: a merge says so, or others won for five seconds.
             StorerError: the backend failed; whether it wrote is unknown.
         """
+        over, make = plan.state, update or partial(self._changes.saved, plan)
         if over.handle:
-            won, tried = await self._try(bid, over)
-            if won is not None:
-                return won
-            newest = await self.newest(bid.place, over)
-            if newest is not None and newest.descends_from(tried.won.state.version):
-                return self._applied(tried.won, newest)  # looked for at once: later too many may have followed
-            if newest is not None:
-                async with self._turn(bid.place.key(over.handle)):
-                    won = await self._catch_up(bid, over, tried)
-            if won is not None or not bid.wishes.is_login:
+            bid = Bid(plan.session._place.prefix + over.handle, over, plan, make, is_update=update is not None)
+            won = await self._in_line(bid)
+            if won is not None or not plan.wishes.is_login:
                 return won
             # a login whose record is gone is a session of its own; it takes along what this request saw of it
             over = State.blank(over.value, self._backend.now(), Meta(label=over.meta.label, flashes=over.meta.flashes))
 
         for _ in range(3):  # 144 random bits are taken once in the life of the universe; a broken backend may say so
-            won, _ = await self._try(bid, over)
-            if won is not None:
+            won, record = self._compose(plan, over, make(over), new_version(), can_tell=plan.can_tell)
+            if await self._backend.storer.create(plan.session._place.key(won.state.handle), record):
                 return won
-        raise StorerError(f"session {bid.place.name!r}: the backend says that three new random keys are taken")
+        raise StorerError(f"session {plan.session.name!r}: the backend says that three new random keys are taken")
 
-    def check(self, bid: Bid, over: State) -> None:
-        """Raise whatever speaks against the write as far as this request knows; asks no backend."""
-        self._compose(bid, over, bid.value_over(over))
+    def check(self, plan: Plan[Any]) -> None:
+        """Raise whatever speaks against a save as far as this request knows; asks no backend."""
+        made = self._changes.saved(plan, plan.state)
+        self._compose(plan, plan.state, made, new_version(), can_tell=plan.can_tell)
 
-    async def _catch_up(self, bid: Bid, over: State, tried: "_Try") -> Won | None:
-        """Somebody was faster: make it over the newest, and try again until it wins."""
-        deadline = anyio.current_time() + RACE_SECONDS
+    # the line of one session
+
+    async def _in_line(self, bid: Bid) -> Won | None:
+        try:
+            where: Hashable = asyncio.get_running_loop(), bid.key
+        except RuntimeError:  # trio: one in each thread
+            where = threading.get_ident(), bid.key
+        line = self._lines.get(where)
+        try:
+            if line is None:  # nobody else writes it: over what this request read
+                line = self._lines[where] = Line(None if bid.is_update else bid.over)
+            elif not await self._waited(line, bid):
+                line = Line(None)  # whoever writes hangs: who does not wait any longer races by version
+            if bid.is_open:
+                await self._lead(line, bid)
+        finally:
+            if line is not None and not (line.waiting or line.turn.is_taken) and self._lines.get(where) is line:
+                del self._lines[where]
+        if bid.error is not None:
+            raise bid.error
+        return bid.won
+
+    async def _waited(self, line: Line, bid: Bid) -> bool:
+        """Until it has the turn, or another has written it too; False: neither, for too long."""
+        line.waiting.append(bid)
+        try:
+            with anyio.move_on_after(RACE_SECONDS * _COURTESY):
+                while line.turn.is_taken and bid.is_open:
+                    await line.turn.ended()
+            while line.turn.is_taken and bid.is_open and bid not in line.waiting:  # its write is under way
+                await line.turn.ended()
+        finally:
+            if bid in line.waiting:
+                line.waiting.remove(bid)
+        return not (bid.is_open and line.turn.is_taken)
+
+    async def _lead(self, line: Line, bid: Bid) -> None:
+        """Write it, and what waits with it: in this turn one task does the work of all."""
+        line.turn.is_taken = True
+        batch = line.batch_of(bid) if line.waiting else [bid]
+        base, line.newest = line.newest, None
+        try:
+            if base is not None and base is bid.over and len(batch) == 1:  # alone
+                batch, base = await self._try(line, batch, base), None
+            if batch:
+                await self._settle(line, batch, base)
+        finally:  # who leads may be cancelled: then those whose write is still open lead themselves
+            line.turn.is_taken = False
+            if line.turn.waiting is not None:
+                line.turn.end()
+
+    async def _settle(self, line: Line, batch: list[Bid], base: State | None) -> None:
+        """Write them over *base* (None: the newest) until they win; each learns what has become of it."""
+        place, handle = batch[0].plan.session._place, batch[0].over.handle
         attempt = 0
-        while True:
+        while batch:
+            if base is None:
+                if attempt:
+                    await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
+                base, _ = await self._backend.read(place, handle)
+            batch = [bid for bid in batch if self._goes_on(bid, base)]
+            if base is not None and batch:
+                batch = await self._try(line, batch, base)
             attempt += 1
-            await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
-            newest = await self.newest(bid.place, over)
-            if newest is None:
-                return None
-            if newest.descends_from(tried.won.state.version):  # its answer got lost, and others wrote over it
-                return self._applied(tried.won, newest)
-            if tried.doubt is not None and not newest.descends_from(tried.base.version):
-                raise tried.doubt  # others have written so often since that nobody can tell
-            if anyio.current_time() >= deadline:
-                raise ConflictError(f"session {bid.place.name!r}: others won for {RACE_SECONDS:.0f} seconds; try again")
+            base = None
 
-            won, tried = await self._try(bid, newest)
-            if won is not None:
-                return won
-
-    async def newest(self, place: Place, loaded: State) -> State | None:
-        """What is stored now; None if our token means nothing any more."""
-        state, _ = await self._backend.read(place, loaded.handle)
-        return state if state is not None and state.meta.epoch == loaded.meta.epoch else None
-
-    async def _try(self, bid: Bid, over: State) -> tuple[Won | None, "_Try"]:
-        """One write, over one state: composed and sealed before anything is sent."""
-        made = bid.value_over(over)
-        if bid.is_update and not made.is_changed:
-            won = Won(over, made, None, "", is_created=False)
-            return won, _Try(won, over)
-
+    async def _try(self, line: Line, batch: list[Bid], base: State) -> list[Bid]:
+        """One trip to the storer; those whose place others took meanwhile."""
+        trip = Trip(base.version, new_version())
+        state, record, done = self._merged(batch, base, trip)
         try:
-            won, record = self._compose(bid, over, made)
-        except UnsupportedError:  # no token can be sealed, and none has to be: the session keeps the one that it has
-            if not over.handle or bid.wishes.rotations:
-                raise
-            won, record = self._compose(bid._replace(can_tell=False), over, made)
-        key = bid.place.prefix + won.state.handle
-        if won.is_created:
-            is_done = await self._backend.storer.create(key, record)
-            return (won if is_done else None), _Try(won, over)
+            is_done = record is None or await self._replaced(batch, record, trip)
+        except Exception as error:  # noqa: BLE001  # raised again, in the task of each
+            is_too_much = len(done) > 1 and not isinstance(error, StorerError)
+            for bid, _ in done:
+                if is_too_much:  # for the backend: one by one then
+                    await self._settle(line, [bid], line.newest or base)
+                else:
+                    bid.fail(fresh(error) if len(done) > 1 else error)
+            return []
+        if not is_done:
+            return [bid for bid, _ in done]
 
-        doubt: StorerError | None = None
+        line.newest = state
+        for bid, won in done:
+            bid.won, bid.is_open = (won if won.state is state else self._under(won, state)), False
+        return []
+
+    def _goes_on(self, bid: Bid, newest: State | None) -> bool:
+        """Whether it is still to be written, over what is stored now."""
+        if newest is None or newest.meta.epoch != bid.over.meta.epoch:
+            bid.is_open = False
+            return False
+        for trip, won in bid.tried:
+            if newest.descends_from(trip.version):  # its answer got lost, and others wrote over it
+                bid.won, bid.is_open = self._under(won, newest), False
+                return False
+            if trip.doubt is not None and not newest.descends_from(trip.base):
+                bid.fail(trip.doubt)  # others have written so often since that nobody can tell
+                return False
+        bid.tried = [each for each in bid.tried if each[0].base == newest.version]  # the others never will be written
+        now = anyio.current_time()
+        bid.until = bid.until or now + RACE_SECONDS
+        if now >= bid.until:
+            name = bid.plan.session.name
+            bid.fail(ConflictError(f"session {name!r}: others won for {RACE_SECONDS:.0f} seconds; try again"))
+        return bid.is_open
+
+    def _merged(self, batch: list[Bid], state: State, trip: Trip) -> tuple[State, Record | None, list[tuple[Bid, Won]]]:
+        """One over the other; who cannot be merged learns it, and stops nobody."""
+        record: Record | None = None
+        done: list[tuple[Bid, Won]] = []
+        for bid in batch:
+            try:
+                made = bid.make(state)
+                if bid.is_update and not made.is_changed:
+                    done.append((bid, Won(state, made)))
+                    continue
+                try:
+                    won, record = self._compose(bid.plan, state, made, trip.version, can_tell=bid.plan.can_tell)
+                except UnsupportedError:  # no token can be sealed, and none has to be: it keeps the one that it has
+                    if bid.plan.wishes.rotations:
+                        raise
+                    won, record = self._compose(bid.plan, state, made, trip.version, can_tell=False)
+            except Exception as error:  # noqa: BLE001  # raised again, in its own task
+                bid.fail(error)
+                continue
+            bid.tried.append((trip, won))
+            done.append((bid, won))
+            state = won.state
+        return state, record, done
+
+    async def _replaced(self, batch: list[Bid], record: Record, trip: Trip) -> bool:
+        replace, key = self._backend.storer.replace, batch[0].key
         try:
-            is_done = await self._backend.storer.replace(key, record, version=over.version)
-        except StorerError as error:
-            if not bid.is_update:
+            return await replace(key, record, version=trip.base)
+        except BaseException as error:
+            trip.doubt = error if isinstance(error, StorerError) else StorerError("whether it wrote is unknown")
+            if trip.doubt is not error or not any(bid.is_update for bid in batch):
                 raise
-            doubt = error
-            is_done = await self._backend.storer.replace(
-                key, record, version=over.version
-            )  # the version proves if it was
-        return (won if is_done else None), _Try(won, over, doubt)
+        return await replace(key, record, version=trip.base)  # the version proves if it was
 
-    def _compose(self, bid: Bid, over: State, made: Made) -> tuple[Won, Record]:
-        now, place = self._backend.now(), bid.place
-        meta = over.meta
-        lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(over)
+    # one write
+
+    def _compose(self, plan: Plan[Any], over: State, made: Made, version: int, *, can_tell: bool) -> tuple[Won, Record]:
+        """Composed and sealed before anything is sent."""
+        session, wishes, now = plan.session, plan.wishes, self._backend.now()
+        lifetime = self._backend.lifetime if over.meta.lifetime is None else self._backend.lifetime_of(over)
         token = None
-        if bid.wishes.rotations or lifetime.rotate is not None or not over.handle:
-            token = self._next_token(bid, over, lifetime, now)
-        digest = None if token is None else place.digest(token.secret)
+        if wishes.rotations or lifetime.rotate is not None or not over.handle:
+            token = self._next_token(plan, over, lifetime, now, can_tell=can_tell)
+        digest = None if token is None else session._place.digest(token.secret)
         state = advance(
             over,
-            bid.wishes,
+            wishes,
             made.data,
             lifetime=self._backend.lifetime,
             now=now,
             handle=over.handle if token is None else token.handle,
             is_changed=made.is_changed,
-            version=new_version(),
+            version=version,
             spelling=made.spelling,
             digest=digest,
-            presented=bid.presented,
+            presented=session._presented,
         )
         record = state.record(self._backend.lifetime)
         size = len(record.value) + len(record.meta)
         if self.limit is not None and size > self.limit:
-            raise SessionTooLargeError(place.name, size=size, limit=self.limit)
-        if token is None and bid.stale and bid.can_tell and over.meta.secrets.is_newest(bid.presented):
-            token = bid.stale
-        sealed = "" if token is None else bid.seal(token, state)
-        won = Won(state, made, digest, sealed, not over.handle)
-        if bid.wishes.rotations:
+            raise SessionTooLargeError(session.name, size=size, limit=self.limit, fix="raise max_size, or keep less")
+
+        if token is None and session._stale and can_tell and over.meta.secrets.is_newest(session._presented):
+            token = session._stale  # it came sealed under an older key
+        sealed = "" if token is None else self._sealed.text(session._place, token, state)
+        forgot = False
+        if wishes.rotations:
             grace = self._backend.lifetime_of(state).grace.total_seconds()
-            won = won._replace(forgot=over.meta.secrets.is_full(grace=grace, now=now))
-        return won, record
+            forgot = over.meta.secrets.is_full(grace=grace, now=now)
+        return Won(state, made, digest, sealed, forgot), record
 
     @staticmethod
-    def _next_token(bid: Bid, over: State, lifetime: Lifetime, now: float) -> Token | None:
+    def _next_token(plan: Plan[Any], over: State, lifetime: Lifetime, now: float, *, can_tell: bool) -> Token | None:
         """A new one, or the same handle with a new secret, when one is due."""
         if not over.handle:
             return new_token()
-        if bid.wishes.rotations or (bid.can_tell and over.meta.secrets.is_due(bid.presented, lifetime, now=now)):
+        presented = plan.session._presented
+        if plan.wishes.rotations or (can_tell and over.meta.secrets.is_due(presented, lifetime, now=now)):
             return Token(over.handle, new_secret())
         return None
 
-    def _applied(self, won: Won, newest: State) -> Won:
-        """An earlier try stands, under the writes of others; its secret may have been ended by them."""
+    def _under(self, won: Won, newest: State) -> Won:
+        """A write that stands under those of others; its secret may have been ended by them."""
         digest, sealed = won.digest, won.sealed
         if digest is not None:
             grace = self._backend.lifetime_of(newest).grace.total_seconds()
             if not newest.meta.secrets.opens(digest, grace=grace, now=self._backend.now()):
                 digest, sealed = None, ""
-        return Won(newest, None, digest, sealed, is_created=False)
-
-    @asynccontextmanager
-    async def _turn(self, key: str) -> AsyncGenerator[None]:
-        """Those in this process who race for one session go one by one; a courtesy, and so not waited for for ever.
-
-        Of many who try at once one wins, and the others have worked for nothing. With turns, a writer has only those of
-        other processes against it.
-        """
-        where = threading.get_ident(), key  # each thread has an event loop of its own, and a lock belongs to one
-        lock = self._turns.get(where)
-        if lock is None:
-            lock = self._turns[where] = anyio.Lock(fast_acquire=True)
-        with anyio.move_on_after(RACE_SECONDS / 2) as waiting:
-            await lock.acquire()
-        try:
-            yield
-        finally:
-            if not waiting.cancelled_caught:
-                lock.release()
-
-
-class _Try(NamedTuple):
-    """A write that did not win, or whose answer got lost.
-
-    Args:
-        won: what it would have been.
-        base: what it was to be written over.
-        doubt: whether it was written is not known.
-    """
-
-    won: Won
-    base: State
-    doubt: StorerError | None = None
+        return won._replace(state=newest, digest=digest, sealed=sealed)

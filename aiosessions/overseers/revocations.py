@@ -94,7 +94,7 @@ class Revocations:
         storer = self._storer
         if not isinstance(storer, Durable) or not storer.durable:
             raise ConfigError(
-                f"revocations={type(storer).__name__} may forget, and a forgotten logout is none: give a durable storer"
+                f"revocations={storer!r} may forget, and a forgotten logout is none: give a durable storer"
             )
 
     async def allows(self, session_id: str, user_id: str | None, epoch: int) -> bool:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from aiosessions._errors import (
@@ -22,23 +21,20 @@ from aiosessions._mapping_session import MappingSession
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
-from aiosessions._state import NOTHING, Ending, State
+from aiosessions._state import NOTHING, Ending
 from aiosessions._store import SessionInfo, Store, Untyped
-from aiosessions._tokens import Token, is_handle
+from aiosessions._tokens import is_handle
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.changes import Updated, saved
+from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
-from aiosessions.overseers.endings import Endings
-from aiosessions.overseers.loading import Found, Loading
+from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.plan import Plan, ending_of, gone
-from aiosessions.overseers.race import META_BYTES, Bid, Race
-from aiosessions.overseers.references import References
-from aiosessions.overseers.touches import Touches
-from aiosessions.sealers.sealer import Sealer
+from aiosessions.overseers.race import META_BYTES, Race
+from aiosessions.sealers.sealer import Sealer, check_sealer
+from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried, Transport
-from aiosessions.values.codecs import Codec
+from aiosessions.values.codecs import Codec, codec_for
 
 __all__ = ["StorageOverseer"]
 
@@ -103,34 +99,20 @@ class StorageOverseer(Overseer[T]):
             raise ConfigError(f"max_size={max_size}: give a positive number of bytes, or None")
         if clean_every is not None and clean_every <= timedelta(0):
             raise ConfigError(f"clean_every={clean_every}: give a positive duration, or None")
-        if not hasattr(storer, "replace"):
-            raise ConfigError(f"storer={type(storer).__name__} is no Storer: it has no replace()")
-
-        super().__init__(
-            value_type,
-            name=name,
-            default=default,
-            codec=codec,
-            prefers_json=True,
-            backend=storer,
-            clean_every=clean_every,
-            transport=transport,
-            sealer=sealer,
-            lifetime=lifetime,
-            namespace=namespace,
-            on_event=on_event,
-            clock=clock,
-            on_conflict=on_conflict,
-        )
-        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report)
-        self._references = References(self._sealed, self._report)
-        self._devices = Devices(self._backend, f"{namespace}:")
-        self._race = Race(self._backend, max_size)
-        self._touches = Touches(self._backend, self._race)
-        self._endings = Endings(self._backend, self._references.known)
-        self._loading = Loading(self._backend, self._codec, self._references, self._touches, on_storer_error, on_reuse)
+        check_storer("storer", storer)
         if sealer is not None:
-            self._references.prove(self._places.own, self.now(), self.lifetime)
+            check_sealer(sealer)
+
+        checked = codec_for(value_type, json=True, codec=codec)
+        super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
+        self._changes = Changes(checked, on_conflict)
+        self._holder = Holder(storer, clean_every, repr(self))
+        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
+        self._devices = Devices(self._backend, f"{namespace}:")
+        self._race = Race(self._backend, self._sealed, self._changes, max_size)
+        self._loading = Loading(self._backend, self._codec, self._sealed, on_storer_error, on_reuse)
+        if sealer is not None:
+            self._sealed.prove(self.places.own, self.lifetime)
 
     # reading
 
@@ -139,11 +121,10 @@ class StorageOverseer(Overseer[T]):
             return self._blank(place, carried, reply)
 
         found = await self._loading.load(place, carried, touch=touch)
-        if not isinstance(found, Found):
+        state, presented, stale = found.state, found.presented, found.stale
+        if state is None:
             return self._blank(place, carried, reply, standing=found.standing, ended=found.ended)
-        return self._session_type(
-            place, carried, reply, found.value, found.state, presented=found.presented, stale=found.stale
-        )
+        return self._session_type(place, carried, reply, found.value, state, presented=presented, stale=stale)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -159,7 +140,7 @@ class StorageOverseer(Overseer[T]):
 
         with STRIPPED:
             await self._holder.ready()
-            newest = await self._race.newest(session._place, session._state)
+            newest = await self._backend.newest(session._place, session._state)
         if newest is None:
             return False
 
@@ -188,7 +169,7 @@ class StorageOverseer(Overseer[T]):
             StorerError: the backend failed.
             ValueError: *name* is outside the grammar.
         """
-        place = self._places.of(name)
+        place = self.places.of(name)
         with STRIPPED:
             await self._holder.ready()
             state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
@@ -209,7 +190,7 @@ class StorageOverseer(Overseer[T]):
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
         """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
         secrets, presented = session._state.meta.secrets, session._presented
-        if can_tell and session._stale is not None and self._references.reseals and secrets.is_newest(presented):
+        if can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
             return True
 
         meta = session._state.meta
@@ -230,14 +211,15 @@ class StorageOverseer(Overseer[T]):
                 f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
                 "response"
             )
-        limit = self._race.limit
-        if limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit):
-            self._race.check(self._bid(plan), state)  # before anything of this request is written
-        if not plan.is_changed and not wishes.is_write:  # a rotation is due
-            try:
-                self._race.check(self._bid(plan), state)
-            except UnsupportedError:  # there are public keys only: this store reads
+        limit, is_due = self._race.limit, not plan.is_changed and not wishes.is_write
+        is_large = limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit)
+        try:
+            if is_large or is_due:
+                self._race.check(plan)  # before anything of this request is written
+        except UnsupportedError:
+            if is_due:  # there are public keys only: this store reads
                 return ending_of(session)
+            raise
         return plan
 
     async def _carry_out(self, plan: Plan[T]) -> None:
@@ -246,47 +228,28 @@ class StorageOverseer(Overseer[T]):
             await self._holder.ready()
         if not plan.is_write:
             if plan.wishes.is_touched:
-                await self._touch(plan)
+                seen = await self._backend.touch(session._place, plan.state)
+                if seen is None:
+                    self._drop(session, "gone")
+                elif session._lives == plan.lives:
+                    session._settled(plan, seen)
             return
-        if session._ended and not plan.wishes.is_login and await self._endings.has_heir(session):
+        if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
             return
 
-        is_claim = plan.is_changed or plan.wishes.is_claim
-        await self._put(session, self._bid(plan), plan.state, plan.data, lives=plan.lives, is_claim=is_claim)
+        await self._put(plan)
 
-    async def _touch(self, plan: Plan[T]) -> None:
-        session = plan.session
-        seen = await self._touches.on_request(session._place, plan.state)
-        if seen is None:
-            self._drop(session, "gone")
-        elif session._lives == plan.lives:
-            session._settled(seen, lives=plan.lives, wishes=plan.wishes)
+    async def _put(self, plan: Plan[T], update: Updated[T] | None = None) -> bool:
+        """Write, and take what stands then into the session; False: it was gone.
 
-    def _bid(self, plan: Plan[T]) -> Bid:
-        session, place = plan.session, plan.session._place
-        return Bid(
-            place,
-            plan.wishes,
-            partial(saved, plan, self._changes),
-            partial(self._references.text, place),
-            session._presented,
-            plan.can_tell,
-            session._stale,
-        )
-
-    async def _put(
-        self, session: Session[T], bid: Bid, over: State, base: bytes, *, lives: int, is_claim: bool = True
-    ) -> bool:
-        """Write over *over* or what won, and take what stands then into the session; False: it was gone.
-
-        *base* is the session's value as the bid knows it, *lives* how often it had been destroyed then. Where there is
-        no *is_claim* a lost race is no error: who only took flashes wants nothing of anybody.
+        A lost race is no error for who only took flashes: that is no claim on anything.
         """
+        session, place, wishes = plan.session, plan.session._place, plan.wishes
         try:
-            won = await self._race.write(bid, over)
+            won = await self._race.write(plan, update)
         except ConflictError:
-            if not is_claim:
+            if not plan.is_changed and not wishes.is_claim:
                 return True
             self._report("conflict", session.name, session.handle, session.user_id)
             raise
@@ -295,43 +258,35 @@ class StorageOverseer(Overseer[T]):
             return False
 
         state, made = won.state, won.made
-        if made is None or made.is_changed or not bid.is_update:
+        if made.is_changed or update is None:
             kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
+            if state.handle != plan.state.handle:
+                kind = "created"
             reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report("created" if won.is_created else kind, session.name, state.handle, state.owner, reason=reason)
-        if made is not None and made.fields:
-            self._report("merged", session.name, state.handle, state.owner, fields=made.fields)
+            self._report(kind, place.name, state.handle, state.owner, reason=reason)
+        if made.fields:
+            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
 
+        max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at) if won.sealed else None
         presented = (won.digest or session._presented) if won.sealed else None
-        if not session._settled(state, lives=lives, wishes=bid.wishes, presented=presented):
+        if not session._settled(plan, state, won.sealed, max_age, presented):
             return True  # destroyed meanwhile: it ends next
-        if made is None or made.is_merged:  # others' changes came in
-            session.value = self._changes.merger.adopted(session.value, base, state.value)
-        if won.is_created:
-            session._ends_now()
-        if won.sealed:
-            max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at)
-            session._reply.tell(session._place, session._carried, won.sealed, max_age)
+        if state.value != plan.data:  # others' changes came in
+            session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
         return True
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
-        await self._endings.end(session._place, ending)
+        await self._backend.end(session._place, ending)
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
         if not session.handle:
-            await self._update_own(session, change)
+            await super()._update(session, change)
             return
 
         await self._holder.ready()
-        lives, place = session._lives, session._place
         updated = Updated(session, change, self._changes)
-        newest = await self._race.newest(place, session._state)
-        if newest is None:
-            self._drop(session, "gone")
-            raise gone(session)
-
-        bid = Bid(place, NOTHING, updated, _never_sealed, b"", can_tell=False, is_update=True)
-        if not await self._put(session, bid, newest, updated.base, lives=lives):
+        plan = Plan(session, session._state, session._lives, updated.base, NOTHING, is_changed=True)
+        if not await self._put(plan, updated):
             raise gone(session)
 
     # the user's sessions
@@ -383,15 +338,10 @@ class StorageOverseer(Overseer[T]):
         if not is_handle(handle):
             return False
 
-        place = self._places.of(name)
+        place = self.places.of(name)
         with STRIPPED:
             await self._holder.ready()
             is_ended = await self._devices.end(place, handle, user_id)
         if is_ended:
             self._report("destroyed", place.name, handle, user_id)
         return is_ended
-
-
-def _never_sealed(_: Token, __: State) -> str:
-    """An update rotates no secret, and so has no token to seal."""
-    return ""

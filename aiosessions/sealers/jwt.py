@@ -91,9 +91,10 @@ class JWTSealer:
         encrypt: nobody without the key can read the claims.
         not_issued_before: tokens issued before are refused: a cut-off, for example after a leak.
         valid_from: tokens are not valid before (`nbf`).
+        valid_after: nor before the session is that old, from its start or its user's login; the later of both counts.
         valid_until: tokens are not valid from then on (`exp` is at most this).
-        leeway: how far other issuers' clocks may be off, for `nbf`, and for `exp` of their tokens, whose sessions last
-            so much longer.
+        leeway: how far other issuers' clocks may be off, for `nbf` and `exp` of their tokens: their sessions begin so
+            much sooner and last so much longer.
         foreign_name: which session's the tokens of other software are, after `namespace:`.
         accept_typ: values of the header's `typ` that are accepted besides `aiosessions+jwt`.
         reseal: also replace a token under an older key when it is read; else at the session's next write.
@@ -107,6 +108,7 @@ class JWTSealer:
     needs_expiry = True  # `exp` is required (RFC 8725 §3.10)
 
     __slots__ = (
+        "_after",
         "_algorithm",
         "_audience",
         "_cut_off",
@@ -133,6 +135,7 @@ class JWTSealer:
         encrypt: bool = False,
         not_issued_before: datetime | None = None,
         valid_from: datetime | None = None,
+        valid_after: timedelta = timedelta(0),
         valid_until: datetime | None = None,
         leeway: timedelta = timedelta(seconds=30),
         foreign_name: str = "app",
@@ -150,6 +153,7 @@ class JWTSealer:
             self._until = _moment("valid_until", valid_until, math.inf)
             if self._from >= self._until:
                 raise ConfigError("valid_from is not before valid_until: no token would ever be valid")
+            self._after = _seconds("valid_after", valid_after)
             self._leeway = _seconds("leeway", leeway)
             self._foreign_name = _text("foreign_name", foreign_name)
             self._types = frozenset([_TYP, *_types("accept_typ", accept_typ)])
@@ -193,11 +197,14 @@ class JWTSealer:
         if claims.issued_at >= self._until:
             raise UnsupportedError("valid_until has passed: this JWTSealer cannot write a token that is valid")
 
+        starts = self._from
+        if self._after and claims.began_at is not None:
+            starts = max(starts, claims.began_at + self._after)
         payload = _Payload(
             iss=msgspec.UNSET if self._issuer is None else self._issuer,
             aud=name if self._audience is None else self._audience,
             iat=math.floor(claims.issued_at),
-            nbf=msgspec.UNSET if self._from == -math.inf else math.floor(self._from),
+            nbf=msgspec.UNSET if starts == -math.inf else math.ceil(starts),
             exp=math.ceil(ends),
             jti=claims.session_id,
             sub=msgspec.UNSET if claims.user_id is None else claims.user_id,
@@ -225,7 +232,7 @@ class JWTSealer:
 
         is_foreign = isinstance(payload.aiosessions, msgspec.UnsetType)
         expires_at = min(payload.exp + (self._leeway if is_foreign else 0.0), self._until)
-        if now >= expires_at or not self._is_in_window(payload, now):
+        if now >= expires_at or not self._is_in_window(payload, now + self._leeway if is_foreign else now):
             return None
 
         body = body_of(payload.session, payload.sid)
@@ -251,7 +258,7 @@ class JWTSealer:
 
     def _is_in_window(self, payload: _Payload, now: float) -> bool:
         starts = self._from if isinstance(payload.nbf, msgspec.UnsetType) else max(payload.nbf, self._from)
-        return payload.iat >= self._cut_off and now >= starts - self._leeway
+        return payload.iat >= self._cut_off and now >= starts
 
 
 def _is_harmless(payload: _Payload) -> bool:

@@ -1,13 +1,14 @@
 """What a sealer is: it makes claims safe to hand to the client."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
-import msgspec
+from aiosessions._discreet import Discreet
+from aiosessions._given import check_part
 
-__all__ = ["Claims", "Expiring", "Resealing", "Sealer"]
+__all__ = ["Claims", "Expiring", "Resealing", "Sealer", "check_sealer"]
 
 
-class Claims(msgspec.Struct, frozen=True, gc=False):
+class Claims(Discreet, frozen=True):
     """What a token says. Times are unix seconds, UTC. Its `repr` shows neither the body nor the meta.
 
     Args:
@@ -18,7 +19,10 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
         expires_at: when it stops being valid; None: never.
         user_id: the user bound to the session.
         meta: the library's own compartment; opaque to a sealer.
+        began_at: when the session began, or its user logged in since; None in what `open` returns: no token says it.
     """
+
+    shown: ClassVar[tuple[str, ...]] = ("is_reference", "session_id", "issued_at", "expires_at", "user_id")
 
     body: bytes
     is_reference: bool
@@ -27,12 +31,12 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     expires_at: float | None
     user_id: str | None
     meta: bytes
+    began_at: float | None = None
 
-    def __repr__(self) -> str:
-        return f"Claims({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
-    def __rich_repr__(self) -> list[tuple[str, object]]:  # a Struct's own shows every field
-        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("body", "meta")]
+def check_sealer(sealer: object) -> None:
+    """Raise ConfigError for what is no sealer."""
+    check_part("sealer", sealer, ("seal", "open"), "give a sealer, as AESGCMSealer(keys)")
 
 
 class Sealer(Protocol):

@@ -4,26 +4,26 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 
 from aiosessions._errors import ConfigError
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
-__all__ = ["check_folder", "contents", "digests", "lock_file", "opened", "try_lock", "write"]
+__all__ = ["check_folder", "close_lock", "contents", "digests", "lock_file", "open_lock", "opened", "try_lock", "write"]
 
 _CHUNK = 1 << 16
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def digests(folder: str) -> list[str]:
-    """The digests in a folder; what is called otherwise is not ours."""
-    try:
-        return [name for name in os.listdir(folder) if _DIGEST.fullmatch(name)]
-    except FileNotFoundError:
-        return []
+def digests(folder: str) -> Iterator[str]:
+    """The digests in a folder, one by one; what is called otherwise is not ours."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _DIGEST.fullmatch(entry.name):
+                yield entry.name
 
 
 def check_folder(path: str) -> None:
@@ -52,11 +52,24 @@ def opened(path: str, flags: int) -> Generator[int, None, None]:
 @contextmanager
 def lock_file(path: str) -> Generator[int, None, None]:
     """An open file to lock."""
-    with opened(path, os.O_RDWR | os.O_CREAT) as file:
-        try:
-            yield file
-        finally:
-            flock(file, LOCK_UN)  # closing is not enough if the process has forked meanwhile
+    file = open_lock(path)
+    try:
+        yield file
+    finally:
+        close_lock(file)
+
+
+def open_lock(path: str) -> int:
+    """An open file to lock; made if it is absent."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def close_lock(file: int) -> None:
+    """Let go of the lock, and of the file."""
+    try:
+        flock(file, LOCK_UN)  # closing is not enough if the process has forked meanwhile
+    finally:
+        os.close(file)
 
 
 def try_lock(file: int) -> bool:

@@ -3,6 +3,8 @@
 import json
 import re
 
+import msgspec
+
 __all__ = ["survives_jsonb"]
 
 # An escaped NUL and an escaped half of a surrogate pair; an even number of backslashes before them are just those.
@@ -17,6 +19,9 @@ def survives_jsonb(value: bytes) -> str | None:
     JSONB refuses NUL and lone surrogates, forgets a minus before zero and the first of two equal keys, and writes
     `1e16` as an integer.
     """
+    if _is_plain(value):
+        return value.decode()
+
     try:
         text = value.decode()
         tree = json.loads(
@@ -27,6 +32,26 @@ def survives_jsonb(value: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     return None if _NUL.search(text) else text
+
+
+def _is_plain(value: bytes) -> bool:
+    """Whether msgspec writes just this and JSONB keeps it: so no key comes twice, and no integer is beyond it.
+
+    A tenth of the time that a close look takes, which all others get.
+    """
+    try:
+        return msgspec.json.encode(_plain.decode(value)) == value and b"\\u0000" not in value
+    except (ValueError, RecursionError):  # msgspec's own are ValueErrors
+        return False
+
+
+def _plain_float(literal: str) -> float:
+    if "e" in literal or literal == "-0.0":
+        raise ValueError(_REFUSED)
+    return float(literal)
+
+
+_plain = msgspec.json.Decoder(float_hook=_plain_float)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The table of a PostgresStorer: how it is made, whether one that is there is ours, and what is said to it."""
+"""The table of a PostgresStorer: how it is made, and whether one that is there is ours."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from typing import Final, Literal
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["Found", "Layout", "Statements", "schema_sql"]
+__all__ = ["Found", "Layout", "schema_sql"]
 
+_SWEPT = "clean_at"
+_FILL = 80  # per cent of a page: a touch finds room beside its row
 # The names of indexes, function and trigger are the table's with a suffix, and PostgreSQL cuts names at 63 bytes.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}", re.ASCII)
 
@@ -69,8 +71,9 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         self.table = f'"{schema}"."{name}"' if dot else f'"{name}"'
         self.trigger = f"{name}_updated_at"
         self.lock = f"aiosessions {self.table}"
-        self._name = name
-        self._function = f'"{schema}"."{self.trigger}"' if dot else f'"{self.trigger}"'
+        self.schema = schema or None
+        self.name = name
+        self._function = self._named("updated_at")
         values = {"value": "jsonb", "raw": "bytea"} if self.is_jsonb else {"value": "bytea NOT NULL"}
         self._columns = {
             "key_hash": "bytea PRIMARY KEY",
@@ -83,6 +86,7 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
             "seen_at": "timestamp with time zone NOT NULL",
             "expires_at": "timestamp with time zone",
             "forget_at": "timestamp with time zone NOT NULL DEFAULT 'infinity'",
+            "clean_at": "timestamp with time zone NOT NULL DEFAULT '-infinity'",
             "version": "bigint NOT NULL",
         }
 
@@ -90,13 +94,17 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         """All of it, as often as you like."""
         columns = ",\n".join(f'    "{name}" {definition}' for name, definition in self._columns.items())
         unlogged = "UNLOGGED " if self.unlogged else ""
-        return f"CREATE {unlogged}TABLE IF NOT EXISTS {self.table} (\n{columns}\n);\n{self.complete()}"
+        return (
+            f"CREATE {unlogged}TABLE IF NOT EXISTS {self.table} (\n{columns}\n) WITH (fillfactor = {_FILL});\n"
+            f"{self.complete(missing=(_SWEPT,))}"
+        )
 
     def complete(self, *, missing: tuple[str, ...] = ()) -> str:
         """The *missing* columns, and what belongs to the table beside them.
 
         The trigger's condition keeps touches, and writes of an equal value, out of `updated_at`.
         """
+        values = ", ".join(f'"{name}"' for name in ("value", "raw") if name in self._columns)
         changed = " OR ".join(
             f'OLD."{name}" IS DISTINCT FROM NEW."{name}"' for name in ("value", "raw") if name in self._columns
         )
@@ -105,14 +113,16 @@ FROM (SELECT to_regclass($1::text) AS oid) t LEFT JOIN pg_class c ON c.oid = t.o
         )
         return f"""\
 {added}\
-CREATE INDEX IF NOT EXISTS "{self._name}_user_id" ON {self.table} ("user_id") WHERE "user_id" IS NOT NULL;
-CREATE INDEX IF NOT EXISTS "{self._name}_forget_at" ON {self.table} ("forget_at");
+CREATE INDEX IF NOT EXISTS "{self.name}_by_user" ON {self.table} ("user_id", "key_hash") WHERE "user_id" IS NOT NULL;
+DROP INDEX IF EXISTS {self._named("user_id")};
+CREATE INDEX IF NOT EXISTS "{self.name}_clean_at" ON {self.table} ("clean_at");
+DROP INDEX IF EXISTS {self._named("forget_at")};
 CREATE OR REPLACE FUNCTION {self._function}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW."updated_at" := now();
     RETURN NEW;
 END $$;
-CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE ON {self.table} FOR EACH ROW
+CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE OF {values} ON {self.table} FOR EACH ROW
     WHEN ({changed})
     EXECUTE FUNCTION {self._function}();
 """
@@ -142,14 +152,26 @@ CREATE OR REPLACE TRIGGER "{self.trigger}" BEFORE UPDATE ON {self.table} FOR EAC
         if wrong:
             raise ConfigError(
                 f"table {self.table} is not one of ours ({', '.join(wrong)}): choose another table= or column=, "
-                f'or run: ALTER TABLE {self.table} RENAME TO "{self._name}_old"'
+                f'or run: ALTER TABLE {self.table} RENAME TO "{self.name}_old"'
             )
         if (found.persistence == "u") is not self.unlogged:
             said, fix = ("unlogged=True", "UNLOGGED") if self.unlogged else ("unlogged=False", "LOGGED")
             raise ConfigError(f"{said}, and table {self.table} is not so: run: ALTER TABLE {self.table} SET {fix}")
-        if missing or not found.has_trigger or not {"user_id", "forget_at"} <= found.indexed:
+        # An earlier version's table is left as it is, unless something else is missing: to change it may take long.
+        older = missing == (_SWEPT,)
+        swept = "forget_at" if older else _SWEPT
+        if (missing and not older) or not found.has_trigger or not {"user_id", swept} <= found.indexed:
             return self.complete(missing=missing)
         return ""
+
+    def is_swept(self, found: Found) -> bool:
+        """Whether the table has `clean_at`; one that an earlier version made works without."""
+        return found.persistence is None or _SWEPT in {column.partition(" ")[0] for column in found.columns}
+
+    def _named(self, suffix: str) -> str:
+        """An index or a function of the table's."""
+        prefix = f'"{self.schema}".' if self.schema else ""
+        return f'{prefix}"{self.name}_{suffix}"'
 
     def _may_be_added(self, name: str) -> bool:
         definition = self._columns[name]
@@ -165,98 +187,3 @@ def schema_sql(*, table: str = "sessions", column: Literal["jsonb", "bytea"] = "
         ConfigError: a name that is no identifier, or a column type that is neither.
     """
     return Layout(table, column, unlogged=unlogged).create()
-
-
-class Statements:
-    """What a storer says to its table, one statement per call.
-
-    `$1` is the key's hash. Rows are found by the server's clock: `forget_at` is the server's time of the write plus the
-    lifetime that the write asked for.
-
-    Args:
-        layout: the table.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        table = layout.table
-        written = {
-            "key": "$2",
-            "value": "$3::text::jsonb",
-            "raw": "$4::bytea",
-            "meta": "$5",
-            "user_id": "$6",
-            "created_at": _time("$7"),
-            "seen_at": _time("$8"),
-            "expires_at": _time("$9"),
-            "version": "$10::bigint",
-            "forget_at": _from_now("$11"),
-        }
-        value = "value::text, raw"
-        if not layout.is_jsonb:
-            # $3 keeps its number, so that both layouts take the same arguments.
-            del written["raw"]
-            written["value"] = "coalesce($4::bytea, convert_to($3::text, 'UTF8'))"
-            value = "NULL::text, value"
-        times = ", ".join(f"extract(epoch FROM {name})::float8" for name in ("created_at", "seen_at", "expires_at"))
-        record = f"{value}, meta, user_id, {times}, version"
-        live = "forget_at > now()"
-        dead = "forget_at < now() - interval '1 minute'"
-
-        self.read = f"SELECT {record} FROM {table} WHERE key_hash = $1 AND {live}"
-        excluded = {name: f"EXCLUDED.{name}" for name in written} | {"updated_at": "now()"}
-        self.create = f"""\
-INSERT INTO {table} AS s (key_hash, {", ".join(written)}) VALUES ($1, {", ".join(written.values())})
-ON CONFLICT (key_hash) DO UPDATE SET {_assign(excluded, "EXCLUDED.version")}
-WHERE s.forget_at <= now() OR s.version = EXCLUDED.version RETURNING true"""
-        self.replace = f"""\
-UPDATE {table} s SET {_assign(written, "$10")}
-WHERE key_hash = $1 AND version IN ($10, $12::bigint) AND {live} RETURNING true"""
-        # greatest() would pass over a NULL, which in expires_at is later than any time.
-        self.touch = f"""\
-UPDATE {table} SET seen_at = greatest(seen_at, {_time("$2")}),
-    expires_at = CASE WHEN expires_at IS NOT NULL AND $3::float8 IS NOT NULL
-        THEN greatest(expires_at, {_time("$3")}) END,
-    forget_at = greatest(forget_at, {_from_now("$4")})
-WHERE key_hash = $1 AND {live} RETURNING true"""
-        self.delete = f"""\
-DELETE FROM {table} WHERE key_hash = $1 AND ($2::bigint IS NULL OR version = $2) RETURNING {live}"""
-        self.list_by_owner = f"""\
-SELECT key, {record} FROM {table} WHERE user_id = $1 AND starts_with(key, $2) AND {live}"""
-        # Locked in one order, so that two logouts of one user cannot each wait for the other.
-        self.delete_by_owner = f"""\
-WITH theirs AS (
-    SELECT key_hash FROM {table}
-    WHERE user_id = $1 AND starts_with(key, $2) AND key_hash IS DISTINCT FROM $3::bytea
-    ORDER BY key_hash FOR UPDATE
-), gone AS (
-    DELETE FROM {table} t USING theirs WHERE t.key_hash = theirs.key_hash RETURNING {live} AS live
-) SELECT count(*) FILTER (WHERE live) FROM gone"""
-        self.keys = f"SELECT key_hash, key FROM {table} WHERE key_hash > $1 AND {live} ORDER BY key_hash LIMIT $2"
-        # The lock lives as long as the statement: nothing is left behind in a connection that pgbouncer shares.
-        self.clean = f"""\
-WITH turn AS MATERIALIZED (
-    SELECT pg_try_advisory_xact_lock(hashtextextended($1, 1)) AS ours
-), dead AS (
-    SELECT key_hash FROM {table} WHERE (SELECT ours FROM turn) AND {dead} LIMIT $2 FOR UPDATE SKIP LOCKED
-), gone AS (
-    DELETE FROM {table} t USING dead WHERE t.key_hash = dead.key_hash AND {dead} RETURNING true
-) SELECT count(*) FROM gone"""
-
-
-def _time(parameter: str) -> str:
-    return f"to_timestamp({parameter}::float8)"
-
-
-def _from_now(parameter: str) -> str:
-    return f"coalesce(now() + make_interval(secs => {parameter}::float8), 'infinity')"
-
-
-def _assign(columns: dict[str, str], version: str) -> str:
-    """For SET: but a row that has this *version* was written before, and what a touch moved since then stays (S6)."""
-    touched = ("seen_at", "expires_at", "forget_at", "updated_at")
-    return ", ".join(
-        f"{name} = CASE WHEN s.version = {version} THEN s.{name} ELSE {new} END"
-        if name in touched
-        else f"{name} = {new}"
-        for name, new in columns.items()
-    )

@@ -19,16 +19,21 @@ which the entry may be forgotten; its fraction, in units of 2^-20, is the second
 an entry is written, and the set itself expires with its last entry, so that users who never come back cost nothing.
 
 No script touches a key that is not in KEYS, and none needs more than Redis 6.2.
+
+A server at its `maxmemory` that evicts nothing refuses what takes memory, but only as a script's first write. So what
+adds comes before what removes, in a call and among the calls of a trip, and a touch, which takes none, is not refused.
 """
 
 import hashlib
+import math
 import struct
 from typing import NamedTuple
 
-__all__ = ["DELETE", "HEAL", "INDEX", "TIME", "TIMES", "TOUCH", "WRITE", "Script"]
+__all__ = ["CALLS", "HEAL", "INDEX", "TIME", "TIMES", "Call", "Script", "a_call"]
 
 TIMES = struct.Struct(">dd")
 TIME = struct.Struct(">d")
+_HEAD = struct.Struct(">cBB8sddd16s8s")
 
 
 class Script(NamedTuple):
@@ -38,12 +43,40 @@ class Script(NamedTuple):
     sha: str
 
 
+class Call(NamedTuple):
+    """A script, the keys that it touches, and its arguments: several calls of CALLS make one, in one step."""
+
+    script: Script
+    keys: tuple[bytes, ...]
+    arguments: tuple[bytes | int, ...]
+
+
 def _script(*parts: str) -> Script:
     text = "\n".join(parts).encode()
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())  # what EVALSHA is defined by
 
 
-_RECORD = """
+_INDEX = """
+local NEVER, MODULUS = 4294967296, 1048576
+local function index(key, member, span)
+  local second = tonumber(redis.call('TIME')[1])
+  local due = math.min(second + span, NEVER - 1)
+  if span == math.huge then due = NEVER end
+  local before = redis.call('ZSCORE', key, member)
+  if before then due = math.max(due, math.floor(tonumber(before))) end
+  redis.call('ZADD', key, string.format('%.17g', due + second % MODULUS / MODULUS), member)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. second)
+  local last = math.floor(tonumber(redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]))
+  if last >= NEVER then redis.call('PERSIST', key)
+  else redis.call('EXPIREAT', key, string.format('%.0f', last + 1)) end
+end
+"""
+
+CALLS = _script(
+    _INDEX,
+    """
+-- For each call: KEYS: record [, index]   ARGV: head, see a_call; member of the index; data
+-- Answers each: what it says, or the error that it met.
 local function time(data, place) return (struct.unpack('>d', data, place)) end
 local function version(data) return string.sub(data, 10, 17) end
 local function owner(data)
@@ -51,115 +84,122 @@ local function owner(data)
   if size < 0 then return nil end
   return size
 end
-
-local head = redis.call('GETRANGE', KEYS[1], 0, 48)
-local now = time(ARGV[1], 1)
-local live = head ~= '' and time(head, 26) > now
-local function stored_owner()
-  local size = owner(head)
-  return size and (size == 0 and '' or redis.call('GETRANGE', KEYS[1], 49, 48 + size))
+local function stored_owner(call)
+  local size = owner(call.stored)
+  return size and (size == 0 and '' or redis.call('GETRANGE', call.key, 49, 48 + size))
 end
-"""
 
-_INDEX = """
-local NEVER, MODULUS = 4294967296, 1048576
-local function index(key, member, span)
-  local second = tonumber(redis.call('TIME')[1])
-  local due = NEVER
-  if span ~= '' then due = math.min(second + tonumber(span), NEVER - 1) end
-  local before = redis.call('ZSCORE', key, member)
-  if before then due = math.max(due, math.floor(tonumber(before))) end
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. second)
-  redis.call('ZADD', key, string.format('%.17g', due + second % MODULUS / MODULUS), member)
-  local last = math.floor(tonumber(redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]))
-  if last >= NEVER then redis.call('PERSIST', key)
-  else redis.call('EXPIREAT', key, string.format('%.0f', last + 1)) end
-end
-"""
+-- Create, Replace, and replace If the owner's index names the record as long as the one that is there.
+-- 1: it is stored; 0: refused; 2: the owner's index must be written first
+local function write(call, live, data)
+  if live and version(call.stored) == version(data) then
+    -- WAIT waits for what this connection wrote, so it writes.
+    redis.call('SETRANGE', call.key, 0, string.sub(call.stored, 1, 1))
+    return 1
+  end
+  if call.kind == 'C' then
+    if live then return 0 end
+  elseif not live or version(call.stored) ~= call.version then
+    return 0
+  end
 
-WRITE = _script(
-    _RECORD,
-    _INDEX,
-    """
--- KEYS: record [, index]   ARGV: now, version that must be there ('': none may be), ms to live ('': for ever),
--- 'if indexed' or '', member, span, data
--- 1: it is stored; 0: refused; 2: the owner's index must be written first (only if asked 'if indexed')
-local data = ARGV[7]
-if live and version(head) == version(data) then
-  redis.call('SETRANGE', KEYS[1], 0, string.sub(head, 1, 1)) -- WAIT waits for what this connection wrote, so it writes
+  if call.kind == 'I' then
+    local size = owner(data)
+    if stored_owner(call) ~= string.sub(data, 50, 49 + size) or time(data, 26) > time(call.stored, 1) then return 2 end
+    data = string.sub(call.stored, 1, 8) .. string.sub(data, 9)
+  end
+  if call.index then index(call.index, call.member, call.span) end
+  if call.ms == math.huge then redis.call('SET', call.key, data)
+  elseif call.ms > 0 then redis.call('SET', call.key, data, 'PX', string.format('%.0f', call.ms))
+  else redis.call('DEL', call.key) end
   return 1
 end
-if ARGV[2] == '' then
-  if live then return 0 end
-elseif not live or version(head) ~= ARGV[2] then
-  return 0
-end
 
-if ARGV[4] ~= '' then
-  local size = owner(data)
-  if stored_owner() ~= string.sub(data, 50, 49 + size) or time(data, 26) > time(head, 1) then return 2 end
-  data = string.sub(head, 1, 8) .. string.sub(data, 9)
-end
-if KEYS[2] then index(KEYS[2], ARGV[5], ARGV[6]) end
-if ARGV[3] == '' then redis.call('SET', KEYS[1], data)
-elseif tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1], data, 'PX', ARGV[3])
-else redis.call('DEL', KEYS[1]) end
-return 1
-""",
-)
-
-TOUCH = _script(
-    _RECORD,
-    _INDEX,
-    """
--- KEYS: record [, index]   ARGV: now, seen_at and expires_at, ms to live ('': for ever)
--- indexed_until, '=' and the owner whose index names the record until then, or '' [, member, span]
+-- Touch; data: '=' and the owner whose index names the record until then, or ''.
 -- 1: touched; 0: absent; '=' and the record's owner: its index must be written first
-if not live then return 0 end
+local function touch(call, live, named)
+  if not live then return 0 end
 
-local later = time(ARGV[2], 9) > time(head, 26)
-if later and owner(head) and time(ARGV[2], 9) > time(head, 1) then
-  local named = '=' .. stored_owner()
-  if named ~= ARGV[5] then return named end
-  if KEYS[2] then index(KEYS[2], ARGV[6], ARGV[7]) end
-  redis.call('SETRANGE', KEYS[1], 0, ARGV[4])
-end
-if time(ARGV[2], 1) > time(head, 18) then redis.call('SETRANGE', KEYS[1], 17, string.sub(ARGV[2], 1, 8)) end
-if later then
-  redis.call('SETRANGE', KEYS[1], 25, string.sub(ARGV[2], 9, 16))
-  if ARGV[3] == '' then redis.call('PERSIST', KEYS[1])
-  elseif tonumber(ARGV[3]) > redis.call('PTTL', KEYS[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-end
-return 1
-""",
-)
-
-DELETE = _script(
-    _RECORD,
-    """
--- KEYS: record   ARGV: now, version that it must have or '', '=' and the owner that it must have or '', replicas
--- 1: deleted; 0: absent, or not that one
-if head == '' then
-  if ARGV[4] ~= '0' then -- deleted by a call whose answer got lost? WAIT waits for what this connection wrote
-    redis.call('SET', KEYS[1], '')
-    redis.call('DEL', KEYS[1])
+  local later = time(call.expires_at, 1) > time(call.stored, 26)
+  local is_indexed = not later or not owner(call.stored) or time(call.expires_at, 1) <= time(call.stored, 1)
+  if not is_indexed then
+    local whose = '=' .. stored_owner(call)
+    if whose ~= named then return whose end
   end
-  return 0
-end
-if ARGV[2] ~= '' and version(head) ~= ARGV[2] then return 0 end
-if ARGV[3] ~= '' and stored_owner() ~= string.sub(ARGV[3], 2) then return 0 end
 
-redis.call('DEL', KEYS[1])
-return live and 1 or 0
+  -- First what takes no memory: then the rest is not refused either.
+  local ms = redis.call('PTTL', call.key)
+  if ms < 0 then ms = math.huge end
+  if later then ms = math.max(ms, call.ms) end
+  if ms == math.huge then redis.call('PERSIST', call.key)
+  else redis.call('PEXPIRE', call.key, string.format('%.0f', math.max(ms, 1))) end
+  if not is_indexed then
+    if call.index then index(call.index, call.member, call.span) end
+    redis.call('SETRANGE', call.key, 0, call.indexed_until)
+  end
+  if time(call.seen_at, 1) > time(call.stored, 18) then redis.call('SETRANGE', call.key, 17, call.seen_at) end
+  if later then redis.call('SETRANGE', call.key, 25, call.expires_at) end
+  return 1
+end
+
+-- Delete, or delete that Version; data: '=' and the owner that it must have, or ''.
+-- 1: deleted; 0: absent, or not that one; '=' and its owner: deleted, and his index may forget it
+local function delete(call, live, whose)
+  if call.stored == '' then
+    if call.waits == 1 then -- deleted by a call whose answer got lost? WAIT waits for what this connection wrote
+      redis.call('SET', call.key, '')
+      redis.call('DEL', call.key)
+    end
+    return 0
+  end
+  if call.kind == 'V' and version(call.stored) ~= call.version then return 0 end
+  local owner = stored_owner(call)
+  if whose ~= '' and owner ~= string.sub(whose, 2) then return 0 end
+
+  redis.call('DEL', call.key)
+  if live and owner and whose == '' then return '=' .. owner end
+  return live and 1 or 0
+end
+
+-- Forget an entry of the index: its record is gone. No answer worth reading.
+local function forget(call)
+  if call.stored == '' then redis.call('ZREM', call.index, call.member) end
+  return 1
+end
+
+local DO = {C = write, R = write, I = write, T = touch, D = delete, V = delete, F = forget}
+local answers, others, key = {}, {}, 1
+
+local function answer(call)
+  local done, said = pcall(function()
+    call.stored = redis.call('GETRANGE', call.key, 0, 48)
+    local live = call.stored ~= '' and time(call.stored, 26) > call.now
+    return DO[call.kind](call, live, call.data)
+  end)
+  if not done and type(said) ~= 'table' then said = {err = tostring(said)} end
+  answers[call.number] = said
+end
+
+for number = 1, #ARGV / 3 do
+  local call = {number = number, key = KEYS[key], member = ARGV[3 * number - 1], data = ARGV[3 * number]}
+  local keys
+  call.kind, keys, call.waits, call.version, call.now, call.ms, call.span, call.seen_at, call.expires_at,
+    call.indexed_until = struct.unpack('>c1BBc8dddc8c8c8', ARGV[3 * number - 2])
+  if keys == 2 then call.index = KEYS[key + 1] end
+  key = key + keys
+  if DO[call.kind] == write then answer(call) else others[#others + 1] = call end
+end
+for _, call in ipairs(others) do answer(call) end
+return answers
 """,
 )
 
 INDEX = _script(
     _INDEX,
     """
--- KEYS: index   ARGV: member, span in seconds ('': for ever)
-index(KEYS[1], ARGV[1], ARGV[2])
-return 1
+-- KEYS: index   ARGV: member, span in seconds
+index(KEYS[1], ARGV[1], (struct.unpack('>d', ARGV[2])))
+return {1}
 """,
 )
 
@@ -175,6 +215,39 @@ for place = 2, #ARGV do
   local age = (second - (score - math.floor(score)) * MODULUS) % MODULUS
   if age > tonumber(ARGV[1]) and age < MODULUS - 3600 then redis.call('ZREM', KEYS[1], ARGV[place]) end
 end
-return 1
+return {1}
 """,
 )
+
+
+def a_call(
+    kind: bytes,
+    keys: tuple[bytes, ...],
+    now: float,
+    *,
+    waits: bool = False,
+    version: bytes = b"",
+    milliseconds: float = math.inf,
+    span: float = math.inf,
+    times: bytes = b"",
+    indexed_until: bytes = b"",
+    member: bytes = b"",
+    data: bytes = b"",
+) -> Call:
+    """One of CALLS.
+
+    Args:
+        kind: Create, Replace, replace If indexed, Touch, Delete, delete a Version, Forget an index's entry.
+        keys: the record's, and perhaps the index's.
+        now: on the application's clock.
+        waits: whether replicas are waited for.
+        version: 8 bytes, which must be there.
+        milliseconds: to live.
+        span: seconds that the index is to name it.
+        times: a touch's seen_at and expires_at.
+        indexed_until: what a touch that writes the index leaves in the record.
+        member: what the index is to name.
+        data: what the kind needs besides.
+    """
+    head = _HEAD.pack(kind, len(keys), waits, version, now, milliseconds, span, times, indexed_until)
+    return Call(CALLS, keys, (head, member, data))

@@ -4,138 +4,66 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, cast
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions.storers._redis_scripts import Script
-from aiosessions.storers.url import StorerURL, flag
+from aiosessions.storers._redis_driver import (
+    DRIVER_ERRORS,
+    LOST,
+    Argument,
+    Client,
+    Driver,
+    MaxConnectionsError,
+    NoBackoff,
+    Node,
+    NoPermissionError,
+    NoScriptError,
+    Operation,
+    RedisCluster,
+    Retry,
+    failure,
+)
+from aiosessions.storers._redis_scripts import Call
+from aiosessions.storers.batches import Batches
+from aiosessions.storers.openings import Openings
 
-try:
-    from redis.asyncio import Redis, RedisCluster
-    from redis.asyncio.cluster import ClusterNode
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import (
-        AuthenticationError,
-        NoPermissionError,
-        NoScriptError,
-        RedisClusterException,
-        RedisError,
-    )
-except ImportError as error:
-    raise ImportError('RedisStorer needs redis-py: pip install "aiosessions[redis]"') from error
-
-__all__ = ["Call", "Client", "RedisServer", "client_from_url"]
+__all__ = ["COMMANDS", "RedisServer"]
 
 _log = logging.getLogger("aiosessions.storers.redis")
 
-Client = Redis | RedisCluster
-
-_DRIVER_ERRORS = (
-    RedisError,
-    RedisClusterException,
-    OSError,
-    # These come out of redis-py when one task closes a connection, or learns of a new topology, in the middle of
-    # another's command: "'NoneType' object has no attribute 'writelines'", a changed dict, a closed transport.
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    UnicodeDecodeError,  # ours, of a key or an owner that somebody else wrote
+_Command = Sequence[Argument]
+COMMANDS = (
+    "+eval +evalsha +get +mget +getrange +setrange +set +del +pttl +pexpire +persist +expireat +time "
+    "+zadd +zscore +zscan +zrem +zremrangebyscore +zrevrange +scan +info"
 )
+"""What the ACL of a user must allow, beside the keys that start with the prefix."""
 
-_URL_OPTIONS: dict[str, Callable[[str], object]] = {
-    "client_name": str,
-    "health_check_interval": float,
-    "max_connections": int,
-    "protocol": int,
-    "socket_connect_timeout": float,
-    "socket_keepalive": flag,
-    "socket_timeout": float,
-    "ssl_ca_certs": str,
-    "ssl_cert_reqs": str,
-    "ssl_certfile": str,
-    "ssl_check_hostname": flag,
-    "ssl_keyfile": str,
-}
+_MOST = 128  # calls in one trip
+_MOMENT = 0.005  # seconds until a full pool is asked again: it tells nobody when somebody leaves
 
-_Argument = bytes | str | int | float
-_Command = Sequence[_Argument]
-
-
-class _Node(Protocol):
-    def execute_command(self, *command: _Argument) -> Awaitable[Any]: ...  # Any: what a server answers
-
-
-class _Driver(_Node, Protocol):
-    """What of redis-py's two clients is used here: most of it has no types of its own, hence each Any."""
-
-    connection_pool: Any
-    startup_nodes: Sequence[Any]
-    read_from_replicas: bool
-    load_balancing_strategy: object
-
-    def initialize(self) -> Awaitable[object]: ...
-    def aclose(self) -> Awaitable[None]: ...
-    def pipeline(self, *, transaction: bool) -> Any: ...
-    def get_encoder(self) -> Any: ...
-    def get_connection_kwargs(self) -> dict[str, Any]: ...
-    def get_primaries(self) -> Sequence[_Node]: ...
-    def get_node_from_key(self, key: object) -> object: ...
-
-
-class Call(NamedTuple):
-    """A script, the keys that it touches, and its arguments: the longest, which may be a value, last."""
-
-    script: Script
-    keys: tuple[bytes, ...]
-    arguments: tuple[bytes | int, ...]
-
-    def by_name(self) -> _Command:
-        """The command, if the server has the script."""
-        return "EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments
-
-    def in_full(self) -> _Command:
-        """The command that also gives the server the script."""
-        return "EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments
-
-
-class _Operation:
-    """Bounded in time; whatever goes wrong inside is a StorerError whose text shows no value and no password."""
-
-    __slots__ = ("_seconds", "_timeout", "_where")
-
-    def __init__(self, where: str, seconds: float) -> None:
-        self._where = where
-        self._seconds = seconds
-        # asyncio's, as the driver is: anyio's costs twice as much, a tenth of a whole read.
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError as late:
-            raise StorerError(f"{self._where} has not answered within {self._seconds:g} s") from late
-        if isinstance(error, AuthenticationError):
-            raise StorerError(f"{self._where} refuses the user name or password") from error
-        if isinstance(error, _DRIVER_ERRORS):
-            raise StorerError(f"{self._where} failed: {type(error).__name__}") from error
+_bounds: WeakKeyDictionary[object, anyio.Semaphore] = WeakKeyDictionary()
+"""How many may use a pool at once, whichever storer they come from."""
 
 
 class RedisServer:
-    """A server, or a cluster, behind a client of the caller's.
+    """A server, or a cluster, behind a client of the caller's, in one event loop.
 
     Args:
         client: redis-py's asyncio `Redis` or `RedisCluster`.
         timeout: seconds that one operation may take.
         wait_replicas: how many replicas must have what `run` was told to wait for.
+
+    Attributes:
+        reads: what is stored under a key.
+        calls: what scripts answer; all calls that one caller asks for together share a trip.
+        writes: the same, confirmed when the replicas have it.
+        openings: how often it was opened.
+        policy: how it may evict sessions, as far as `inspect` found out; "": it does not.
 
     Raises:
         ConfigError: the client is something else, decodes responses, or reads from replicas.
@@ -146,44 +74,53 @@ class RedisServer:
             raise ConfigError(f"client is a {type(client).__qualname__}: give redis.asyncio.Redis or RedisCluster")
 
         self.is_cluster = isinstance(client, RedisCluster)
-        self._driver = cast("_Driver", client)
+        self._driver = cast("Driver", client)
         self.where = self._address()
         self._refuse_what_cannot_work()
         self._timeout = timeout
-        self.wait_replicas = wait_replicas
-        self.may_evict = False
-        # A pool of redis-py refuses who comes while all its connections are in use: here they wait their turn.
-        size: int
-        if self.is_cluster:
-            size = self._driver.get_connection_kwargs()["max_connections"]
-        else:
-            size = self._driver.connection_pool.max_connections
-        self._connections = anyio.Semaphore(size, fast_acquire=True)
+        self.policy = ""
+        self.reads: Batches[bytes, bytes | None] = Batches(self.fetch, most=_MOST)
+        # What waits for replicas shares no trip with what does not.
+        self.calls: Batches[Sequence[Call], list[Any]] = Batches(self.call, most=_MOST)
+        self.writes: Batches[Sequence[Call], list[Any]] = self.calls
+        if wait_replicas:
+            self.writes = Batches(partial(self.call, replicas=wait_replicas), most=_MOST)
+        self.openings: Openings
+        self._own: Any = None  # a connection of redis-py, which has no types
+        self._own_is_free = False
 
-    def operation(self) -> _Operation:
-        """What one operation runs in: `async with server.operation()`."""
-        return _Operation(self.where, self._timeout)
+        # A pool of redis-py refuses who comes while all its connections are in use: here they wait their turn.
+        pool: Any = self._driver if self.is_cluster else self._driver.connection_pool  # redis-py's have no types
+        self._size: int = (
+            self._driver.get_connection_kwargs()["max_connections"] if self.is_cluster else pool.max_connections
+        )
+        self._bound = _bounds.setdefault(pool, anyio.Semaphore(self._size, fast_acquire=True))
+
+    def operation(self) -> Operation:
+        """What one trip runs in: `async with server.operation()`."""
+        return Operation(self.where, self._timeout)
 
     async def inspect(self) -> None:
         """See whether it answers, can keep sessions, and may evict them; StorerError or ConfigError if it cannot."""
         if not self.is_cluster:
             async with self.operation():
                 await self._knock()
+                await self._take()
         policies = {await self._policy(node) for node in await self.nodes()} - {"noeviction"}
-        self.may_evict = bool(policies)
+        self.policy = ", ".join(sorted(policies))
         if policies:
             _log.warning(
                 "%s may evict sessions when its memory is full (maxmemory-policy %s): users are then logged out, and "
                 "lists of their sessions miss some. Set maxmemory-policy to noeviction",
                 self.where,
-                ", ".join(sorted(policies)),
+                self.policy,
             )
 
-    async def _policy(self, node: _Node) -> str:
+    async def _policy(self, node: Node) -> str:
         """What it evicts when its memory is full; "noeviction" as well if it has no limit."""
         async with self.operation():
             try:
-                found = await node.execute_command("INFO")
+                found = await self._by_pool(lambda: node.execute_command("INFO"))
             except NoPermissionError:  # it is there, and its owner does not want to be asked
                 return "unknown: INFO is forbidden"
         if found.get("role") == "slave":
@@ -201,12 +138,45 @@ class RedisServer:
         finally:
             await connection.disconnect(nowait=True)
 
-    async def aclose(self) -> None:
-        """Close the client."""
-        async with self.operation():
-            await self._driver.aclose()
+    async def _take(self) -> None:
+        """Keep a connection for who is alone: to take one and to give it back costs as much as to ask.
 
-    async def nodes(self) -> Sequence[_Node]:
+        What fails on it is asked again by way of the pool. All that is kept is less than half of the pool.
+        """
+        if self._own is None and self._bound.value > self._size / 2 + 1:
+            self._bound.acquire_nowait()
+            try:
+                self._own = await self._driver.connection_pool.get_connection()
+            except MaxConnectionsError:  # others use them all
+                self._bound.release()
+            except BaseException:
+                self._bound.release()
+                raise
+            self._own_is_free = self._own is not None
+
+    async def _give_back(self) -> None:
+        connection, is_free = self._own, self._own_is_free
+        self._own, self._own_is_free = None, False
+        if is_free:  # or else who uses it does so
+            await self._release(connection)
+
+    async def _release(self, connection: Any) -> None:  # Any: redis-py's have no types
+        self._bound.release()
+        await self._driver.connection_pool.release(connection)
+
+    async def aclose(self, *, is_owner: bool) -> None:
+        """Close what was opened here, and the client for its owner."""
+        async with self.operation():
+            await self._give_back()
+            if is_owner:
+                await self._driver.aclose()
+                watchers = (
+                    getattr(self._driver.connection_pool, "sentinel_manager", None) if not self.is_cluster else None
+                )
+                for sentinel in watchers.sentinels if watchers else ():
+                    await sentinel.aclose()
+
+    async def nodes(self) -> Sequence[Node]:
         """Where keys are: the server, or each primary of a cluster."""
         if not self.is_cluster:
             return [self._driver]
@@ -214,62 +184,105 @@ class RedisServer:
             await self._driver.initialize()
         return self._driver.get_primaries()
 
-    async def fetch(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    async def fetch(self, keys: Sequence[bytes]) -> list[bytes | Exception | None]:
         """What is stored under *keys*, in one trip (to each node)."""
-        if len(keys) == 1:
-            return [await self.ask("GET", keys[0])]
-        if not self.is_cluster:
-            return list(await self.ask("MGET", *keys))
-        return await self._send([("GET", key) for key in keys])
+        async with self.operation():
+            if len(keys) == 1:
+                return [await self._ask("GET", keys[0])]
+            if not self.is_cluster:
+                return list(await self._ask("MGET", *keys))
+            answers = await self._send([("GET", key) for key in keys])
+        return [self._told(answer) for answer in answers]
 
-    async def run(self, call: Call, *, wait: bool) -> Any:  # Any: what a script answers
-        """Run one script, and *wait* for the replicas."""
-        return (await self.run_all([call], wait=wait))[0]
+    async def call(self, groups: Sequence[Sequence[Call]], *, replicas: int = 0) -> list[list[Any] | Exception]:
+        """Run the calls of each group, all in one trip (to each node), and wait until so many *replicas* have them.
 
-    async def run_all(self, calls: Sequence[Call], *, wait: bool) -> list[Any]:  # Any: what scripts answer
-        """Run scripts in one trip (to each node), and *wait* for the replicas."""
-        answers = await self._send([call.by_name() for call in calls], wait=wait)
+        Those of one server are one script's.
+
+        Returns:
+            What the script answers to each call of a group, or how one of them failed.
+        """
+        calls = [call for group in groups for call in group]
+        async with self.operation():
+            answers = iter(await self._run([[call] for call in calls] if self.is_cluster else [calls], replicas))
+        told: list[list[Any] | Exception] = []
+        for group in groups:
+            said = list(islice(answers, len(group)))
+            failed = [self._told(answer) for answer in said if isinstance(answer, Exception)]
+            told.append(failed[0] if failed else said)
+        return told
+
+    async def ask(self, *command: Argument, node: Node | None = None) -> Any:  # Any: what redis-py makes of the answer
+        """Send one command, to a *node* of a cluster or to the server."""
+        async with self.operation():
+            return await self._by_pool(lambda: (node or self._driver).execute_command(*command))
+
+    async def _run(self, scripts: Sequence[Sequence[Call]], replicas: int) -> list[Any]:  # Any: what scripts answer
+        """What each call is answered, where those that one script runs together come together."""
+        answers = await self._send([_command(calls, in_full=False) for calls in scripts], replicas)
         unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # a new server, or one that was restarted
-            again = await self._send([calls[place].in_full() for place in unknown], wait=wait)
+            again = await self._send([_command(scripts[place], in_full=True) for place in unknown], replicas)
             for place, answer in zip(unknown, again, strict=True):
                 answers[place] = answer
-        return answers
+        flat: list[Any] = []
+        for answer in answers:
+            flat += answer if isinstance(answer, list) else [answer]
+        return flat
 
-    async def ask(self, *command: _Argument) -> Any:  # Any: what the server answers, or a NoScriptError
-        """Send one command."""
-        async with self._connections:
+    def _told(self, answer: Any) -> Any:  # Any: what the server answers
+        """The same, but of a driver's error the one that a caller sees."""
+        return failure(self.where, answer) if isinstance(answer, Exception) else answer
+
+    async def _ask(self, *command: Argument) -> Any:  # Any: what the server answers
+        if self._own_is_free:
+            connection, self._own_is_free = self._own, False
             try:
-                return await self._driver.execute_command(*command)
-            except NoScriptError as error:
-                return error
+                if not connection.is_connected:
+                    await connection.connect()
+                await connection.send_command(*command)
+                return await connection.read_response()
+            except LOST:
+                pass  # the driver would send it again as well, on another connection
+            finally:
+                if self._own is connection:
+                    self._own_is_free = True
+                else:  # it was to be given back meanwhile
+                    await self._release(connection)
+        return await self._by_pool(lambda: self._driver.execute_command(*command))
 
-    async def _send(self, commands: Sequence[_Command], *, wait: bool = False, again: bool = False) -> list[Any]:
-        # Any: what the server answers, a NoScriptError included; other errors are raised
-        replicas = self.wait_replicas if wait else 0
-        if len(commands) == 1 and not replicas:
-            return [await self.ask(*commands[0])]
+    async def _by_pool(self, ask: Callable[[], Awaitable[Any]]) -> Any:  # Any: what the server answers
+        async with self._bound:
+            while True:
+                try:
+                    return await ask()
+                except MaxConnectionsError:  # they are all in use beside us; nothing was sent
+                    await asyncio.sleep(_MOMENT)
 
-        async with self._connections:
-            pipeline = self._driver.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            for node in self._nodes_of(commands) if replicas else ():
-                # Half the time, in milliseconds, so that the answer is here before ours is up.
-                pipeline.execute_command("WAIT", replicas, math.ceil(self._timeout * 500), **node)
-            # Errors come as answers: the driver would raise them with the command's arguments in the text.
-            # What is redirected has its WAIT at the wrong node: with replicas it comes as an error as well.
-            options = {"allow_redirections": not replicas} if self.is_cluster else {}
-            all_answers: list[Any] = await pipeline.execute(raise_on_error=False, **options)
+    async def _send(self, commands: Sequence[_Command], replicas: int = 0) -> list[Any]:
+        # Any: what the server answers, errors included; those of one command that are not a NoScriptError are raised
+        if len(commands) > 1 or replicas:
+            return await self._pipelined(commands, replicas)
+
+        try:
+            return [await self._ask(*commands[0])]
+        except NoScriptError as error:
+            return [error]
+
+    async def _pipelined(self, commands: Sequence[_Command], replicas: int, *, again: bool = False) -> list[Any]:
+        all_answers: list[Any] = await self._by_pool(partial(self._in_one_trip, commands, replicas))
         answers, counts = all_answers[: len(commands)], all_answers[len(commands) :]
 
         failed = [place for place, answer in enumerate(answers) if _is_failure(answer)]
         if failed and (again or not self.is_cluster):
             raise answers[failed[0]]
         for place in failed:  # alone, by the client's own rules: it looks for the nodes anew
-            answers[place] = await self.ask(*commands[place])
+            try:
+                answers[place] = await self._ask(*commands[place])
+            except DRIVER_ERRORS as error:
+                answers[place] = error
         if failed and replicas:
-            await self._send(commands, wait=True, again=True)  # what it finds done it leaves, and waits for
+            await self._pipelined(commands, replicas, again=True)  # what it finds done it leaves, and waits for
             return answers
 
         for count in counts:
@@ -278,6 +291,19 @@ class RedisServer:
             if count < replicas:
                 raise StorerError(f"{self.where}: {count} replicas have the write, {replicas} are asked for")
         return answers
+
+    def _in_one_trip(self, commands: Sequence[_Command], replicas: int) -> Awaitable[list[Any]]:
+        pipeline = self._driver.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        for node in self._nodes_of(commands) if replicas else ():
+            # Half the time, in milliseconds, so that the answer is here before ours is up.
+            pipeline.execute_command("WAIT", replicas, math.ceil(self._timeout * 500), **node)
+        # Errors come as answers: the driver would raise them with the command's arguments in the text.
+        # What is redirected has its WAIT at the wrong node: with replicas it comes as an error as well.
+        options = {"allow_redirections": not replicas} if self.is_cluster else {}
+        executed: Awaitable[list[Any]] = pipeline.execute(raise_on_error=False, **options)
+        return executed
 
     def _nodes_of(self, commands: Sequence[_Command]) -> list[dict[str, object]]:
         """How to send a command to each node that one of *commands*, which are scripts, goes to."""
@@ -311,34 +337,10 @@ def _is_failure(answer: object) -> bool:
     return isinstance(answer, Exception) and not isinstance(answer, NoScriptError)
 
 
-def client_from_url(url: StorerURL) -> Client:
-    """A client, not yet connected, for the address and the driver's options of *url*.
-
-    Raises:
-        ConfigError: an address or an option that cannot be.
-    """
-    options = {name: url.option(name, convert, None) for name, convert in _URL_OPTIONS.items()}
-    options |= {"username": url.user or None, "password": url.password or None}
-    options = {name: value for name, value in options.items() if value is not None}
-    one = cast("Callable[..., Client]", Redis)
-    cluster = cast("Callable[..., Client]", RedisCluster)
-    is_cluster = url.option("cluster", flag, default=False)
-    db = url.option("db", int, 0)
-    path = url.path.strip("/")
-    if path and not url.hosts and not path.isdecimal():
-        return one(unix_socket_path=url.path, db=db, **options)
-
-    if path and not path.isdecimal():
-        raise ConfigError(f"{url}: the path is the number of a database: give /0, or none")
-    db = int(path or db)
-    nodes = [(host, port or 6379) for host, port in url.hosts or [("localhost", None)]]
-    options["ssl"] = url.scheme in ("rediss", "valkeys")
-    if is_cluster:
-        if db:
-            raise ConfigError(f"{url}: a cluster has database 0 only")
-        return cluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
-
-    if len(nodes) > 1:
-        raise ConfigError(f"{url}: several hosts are a cluster's: add ?cluster=true")
-    host, port = nodes[0]
-    return one(host=host, port=port, db=db, **options)
+def _command(calls: Sequence[Call], *, in_full: bool) -> _Command:
+    """The command that runs *calls* of one script: by its name, or in full, which also gives it to the server."""
+    script = calls[0].script
+    keys = [key for call in calls for key in call.keys]
+    arguments = [argument for call in calls for argument in call.arguments]
+    head = ("EVAL", script.text) if in_full else ("EVALSHA", script.sha)
+    return *head, len(keys), *keys, *arguments

@@ -62,14 +62,14 @@ class Cleaner:
 
     async def start(self) -> None:
         """Begin; nothing happens if it has begun already."""
-        while (host := self._host.get()) is not None:
+        while (host := self._host.get()) is not None and not host.finished.is_set():
             if not host.scope.cancel_called:
                 return
             await host.finished.wait()
 
         host = _Host()
         token = self._host.set(host)
-        host.task = _spawn(self._run(host, token))
+        host.task = _spawn(self._run(host, token), host.finished)
 
     async def stop(self) -> None:
         """End, and wait until the round that may be running has been cancelled."""
@@ -95,6 +95,12 @@ class Cleaner:
     async def _round(self) -> bool:
         try:
             removed = await self._storer.clean()
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            # Somebody cancelled what the storer was waiting for, and not us.
+            _log.exception("cleaning %s was cancelled; it will be tried again", type(self._storer).__name__)
+            return False
         except Exception:  # noqa: BLE001 - whatever a storer raises, one failed round must not end all later ones
             _log.exception("cleaning %s failed; it will be tried again", type(self._storer).__name__)
             return False
@@ -127,11 +133,20 @@ class _Host:
     task: object = None  # asyncio itself keeps no reference to its tasks
 
 
-def _spawn(run: Coroutine[object, object, None]) -> object:
+def _spawn(run: Coroutine[object, object, None], finished: anyio.Event) -> object:
     """Run it in a task of its own, with an empty context: a request that happens to start it must not live on."""
     if "trio" in sys.modules:
         import trio  # noqa: PLC0415 - only where it runs already: asyncio's users need not have it
 
         if trio.lowlevel.in_trio_task():
             return trio.lowlevel.spawn_system_task(lambda: run, name="aiosessions cleaner")
-    return asyncio.get_running_loop().create_task(run, name="aiosessions cleaner", context=contextvars.Context())
+
+    task = asyncio.get_running_loop().create_task(run, name="aiosessions cleaner", context=contextvars.Context())
+    task.add_done_callback(lambda _: finished.set())  # one that is cancelled before its first step runs no `finally`
+    return task
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody asked this task of asyncio's to end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -8,10 +8,11 @@ from datetime import timedelta
 import anyio
 from anyio.lowlevel import RunVar
 
+from aiosessions._given import check_part
 from aiosessions.storers.cleaner import Cleaner
 from aiosessions.storers.storer import Cleanable, Openable, Storer
 
-__all__ = ["Holder", "hold", "is_held", "release"]
+__all__ = ["Holder", "check_storer", "hold", "is_held", "release"]
 
 _log = logging.getLogger("aiosessions")
 
@@ -28,6 +29,12 @@ class _Holding:
 
 
 _holdings: RunVar[dict[int, _Holding]] = RunVar("aiosessions.holdings")  # by id: storers need not be hashable
+
+
+def check_storer(option: str, storer: object) -> None:
+    """Raise ConfigError for what is no storer."""
+    methods = ("read", "create", "replace", "touch", "delete")
+    check_part(option, storer, methods, "give a storer, as storer_from_url(...) makes one")
 
 
 async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
@@ -155,7 +162,8 @@ class Holder:
                 await self._storer.open()
             _log.warning(
                 "%s was not opened, so expired sessions are not swept: give it to SessionMiddleware(stores=[...]) or "
-                "use `async with store`",
+                "use `async with store`; of an application that is mounted in another nobody runs the lifespan: give "
+                "its stores to the outer one",
                 self._who,
             )
         self.check()

@@ -1,15 +1,17 @@
 """Sessions in memcached, through emcache."""
 
-import math
+import asyncio
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
+from aiosessions.storers._exptime import DELETED, lifetime, seconds_between, whole
+from aiosessions.storers.batches import Batches
 from aiosessions.storers.bounded import bounded, seconds_of
 from aiosessions.storers.openings import Openings
 from aiosessions.storers.packed import pack, unpack
@@ -28,11 +30,9 @@ __all__ = ["Client", "MemcachedStorer"]
 _DRIVER_ERRORS = (emcache.CommandError, emcache.ClusterNoAvailableNodes, OSError, RuntimeError)
 _PREFIX = re.compile(r"[!-~]{0,200}", re.ASCII)
 
-_LONGEST = 30 * 86_400  # seconds; memcached reads a larger number as a date
-_DELETED = -1  # an expiry that is over at once
-
-# memcached's default limit for an item (1 MiB), less its own header, the key and what chunking a large item costs.
-_LIMIT = 1024 * 1024 - 2048
+_ITEM = 1024 * 1024  # bytes: memcached's default limit for an item
+_OVERHEAD = 2048  # of it: memcached's own header, the key and what chunking a large item costs
+_TOGETHER = 128  # reads that share a trip
 
 
 class Client(Protocol):
@@ -73,7 +73,8 @@ class MemcachedStorer:
     none beyond 30 days, so that the record's own `expires_at` is compared as well: the clocks of the application
     servers should agree. Records that live longer are left to memcached's eviction.
 
-    Read takes 1 round trip, create 1, replace and touch 2 (`gets`, `cas`), delete 2.
+    Read takes 1 round trip, which all reads of one turn of the event loop share if there is one server; create takes
+    1, replace and touch 2 (`gets`, `cas`), delete 2.
 
     Args:
         client: from `emcache.create_client`; never closed.
@@ -112,6 +113,10 @@ class MemcachedStorer:
         self._timeout = seconds_of(timeout)
         self._clock = clock
         self._where = "memcached"
+        # Several servers share no trip: one that hangs would hold up the reads of all.
+        self._is_alone = len(_nodes(client)) == 1
+        self._limit = _ITEM - _OVERHEAD
+        self._reads: Batches[bytes, emcache.Item | None] = Batches(self._read_together, most=_TOGETHER)
         self._openings = Openings(self._prepare, self._close)
 
     @classmethod
@@ -141,7 +146,7 @@ class MemcachedStorer:
         return f"<MemcachedStorer {self._prefix!r} in {self._where}>"
 
     async def open(self) -> None:
-        """Find out whether the server answers.
+        """Find out whether the server takes, gives and deletes an item, and how large one may be.
 
         Raises:
             StorerError: it does not.
@@ -153,18 +158,18 @@ class MemcachedStorer:
         await self._openings.aclose()
 
     async def read(self, key: str) -> Record | None:
-        with self._bounded():
-            found = await self._look(self._name(key))
+        name = self._name(key)
+        found = self._found(await (self._reads.ask if self._is_alone else self._look_up)(name))
         return found and found.record
 
     async def create(self, key: str, record: Record) -> bool:
-        name, data, lives = self._name(key), _item(key, record), _lifetime(record)
-        with self._bounded():
+        name, data, lives = self._name(key), self._item(key, record), lifetime(record)
+        with self._storing(key, data):
             while True:
                 try:
                     await self._client.add(name, data, exptime=lives)
                 except emcache.NotStoredStorageCommandError:
-                    found = await self._look(name)
+                    found = self._found(await self._client.gets(name))
                 else:
                     return True
 
@@ -177,9 +182,9 @@ class MemcachedStorer:
                     return True
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        name, data, lives = self._name(key), _item(key, record), _lifetime(record)
-        with self._bounded():
-            while (found := await self._look(name)) and found.record:
+        name, data, lives = self._name(key), self._item(key, record), lifetime(record)
+        with self._storing(key, data):
+            while (found := self._found(await self._client.gets(name))) and found.record:
                 if found.record.version != version:
                     return found.record.version == record.version
                 # When a touch came between, the item is another and the version is not: look again.
@@ -190,17 +195,17 @@ class MemcachedStorer:
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
         name = self._name(key)
         with self._bounded():
-            while (found := await self._look(name)) and found.record:
+            while (found := self._found(await self._client.gets(name))) and found.record:
                 touched = found.record.touched(seen_at, expires_at)
-                lives = max(_seconds(seen_at, expires_at), _seconds(self._clock(), touched.expires_at))
-                if await self._swap(name, found, pack(touched), _whole(lives)):
+                lives = max(seconds_between(seen_at, expires_at), seconds_between(self._clock(), touched.expires_at))
+                if await self._swap(name, found, pack(touched), whole(lives)):
                     return True
         return False
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
         name = self._name(key)
         with self._bounded():
-            while (found := await self._look(name)) and found.record:
+            while (found := self._found(await self._client.gets(name))) and found.record:
                 if version is None:
                     try:
                         await self._client.delete(name)
@@ -211,20 +216,52 @@ class MemcachedStorer:
                 if found.record.version != version:
                     return False
                 # The text protocol has no delete that compares: what is over at once is deleted.
-                if await self._swap(name, found, b"", _DELETED):
+                if await self._swap(name, found, b"", DELETED):
                     return True
         return False
 
     async def _prepare(self) -> None:
+        probe = self._name("")
         with self._bounded():
-            await self._client.gets(self._name(""))
+            with suppress(emcache.NotStoredStorageCommandError):
+                await self._client.add(probe, b"", exptime=whole(self._timeout))
+            await self._client.gets(probe)
+            with suppress(emcache.NotFoundCommandError):
+                await self._client.delete(probe)
+            if (client := await self._emcache()) is not None:
+                limits = [await _largest_of(client, node) for node in _nodes(self._client)]
+                self._limit = min(limits, default=_ITEM) - _OVERHEAD
+
+    async def _emcache(self) -> emcache.Client | None:
+        if isinstance(self._client, _OwnClient):
+            return await self._client.made()
+        return self._client if isinstance(self._client, emcache.Client) else None
 
     async def _close(self) -> None:
         if isinstance(self._client, _OwnClient):
             await self._client.close()
 
-    async def _look(self, name: bytes) -> "_Found | None":
-        item = await self._client.gets(name)
+    async def _read_together(self, names: Sequence[bytes]) -> Sequence[emcache.Item | None]:
+        if len(names) == 1:
+            return [await self._look_up(name) for name in names]
+
+        trip = asyncio.ensure_future(self._look_up_together(names))
+        while not trip.done():
+            with suppress(asyncio.CancelledError):  # nobody needs it any more, but see `_bounded`
+                await asyncio.wait([trip])
+        return trip.result()
+
+    async def _look_up_together(self, names: Sequence[bytes]) -> Sequence[emcache.Item | None]:
+        with self._bounded():
+            client = await self._emcache()
+            found = {} if client is None else await client.gets_many(names)
+        return [found.get(name) for name in names]
+
+    async def _look_up(self, name: bytes) -> emcache.Item | None:
+        with self._bounded():
+            return await self._client.gets(name)
+
+    def _found(self, item: emcache.Item | None) -> "_Found | None":
         if item is None:
             return None
 
@@ -245,13 +282,29 @@ class MemcachedStorer:
             raise
         return True
 
+    def _item(self, key: str, record: Record) -> bytes:
+        data = pack(record)
+        if len(data) > self._limit:
+            raise SessionTooLargeError(key, size=len(data), limit=self._limit)
+        return data
+
+    @contextmanager
+    def _storing(self, key: str, data: bytes) -> Generator[None]:
+        with self._bounded():
+            try:
+                yield
+            except emcache.StorageCommandError as error:
+                if "too large" not in str(error):
+                    raise
+                raise SessionTooLargeError(key, size=len(data), limit=min(self._limit, len(data) - 1)) from error
+
     def _name(self, key: str) -> bytes:
         return self._prefix.encode() + urlsafe_b64encode(digest(key))[:-1]
 
     def _bounded(self) -> AbstractContextManager[None]:
         # Shielded: emcache would throw the connection away, and asyncio would log an error for an answer that arrives
         # in the same turn.
-        return bounded(self._timeout, _DRIVER_ERRORS, where=self._where, shield=True)
+        return bounded(self._timeout, _DRIVER_ERRORS, where=self._where, describe=_describe, shield=True)
 
 
 class _Found(NamedTuple):
@@ -261,19 +314,20 @@ class _Found(NamedTuple):
     record: Record | None
 
 
+_Node = emcache.MemcachedHostAddress | emcache.MemcachedUnixSocketPath
+
+
 class _OwnClient:
-    """A client made from a URL at its first call, in the event loop that uses it."""
+    """A client made from a URL, one for each event loop that uses it, at its first call."""
 
     def __init__(self, url: StorerURL) -> None:
-        self._nodes: list[emcache.MemcachedHostAddress | emcache.MemcachedUnixSocketPath] = [
-            emcache.MemcachedHostAddress(host, port or 11211) for host, port in url.hosts
-        ]
+        self.nodes: list[_Node] = [emcache.MemcachedHostAddress(host, port or 11211) for host, port in url.hosts]
         if url.path.strip("/"):
-            if self._nodes:
+            if self.nodes:
                 raise ConfigError(f"{url}: give hosts, or the path of a socket")
-            self._nodes.append(emcache.MemcachedUnixSocketPath(url.path))
-        if not self._nodes:
-            self._nodes.append(emcache.MemcachedHostAddress("localhost", 11211))
+            self.nodes.append(emcache.MemcachedUnixSocketPath(url.path))
+        if not self.nodes:
+            self.nodes.append(emcache.MemcachedHostAddress("localhost", 11211))
         self.where = ",".join(f"{host}:{port or 11211}" for host, port in url.hosts) or url.path or "localhost:11211"
         self._user, self._password = url.user or None, url.password or None
         self._max_connections = url.option("max_connections", int, 10)
@@ -286,30 +340,33 @@ class _OwnClient:
         self._ssl = url.option("ssl", flag, default=False)
         self._ssl_verify = url.option("ssl_verify", flag, default=True)
         self._ssl_ca = url.option("ssl_ca", str, None)
-        self._client: emcache.Client | None = None
+        self._clients: dict[asyncio.AbstractEventLoop, emcache.Client] = {}
 
     async def gets(self, key: bytes) -> emcache.Item | None:
-        return await (await self._made()).gets(key)
+        return await (await self.made()).gets(key)
 
     async def add(self, key: bytes, value: bytes, *, exptime: int = 0) -> None:
-        await (await self._made()).add(key, value, exptime=exptime)
+        await (await self.made()).add(key, value, exptime=exptime)
 
     async def cas(self, key: bytes, value: bytes, cas: int, *, exptime: int = 0) -> None:
-        await (await self._made()).cas(key, value, cas, exptime=exptime)
+        await (await self.made()).cas(key, value, cas, exptime=exptime)
 
     async def delete(self, key: bytes) -> None:
-        await (await self._made()).delete(key)
+        await (await self.made()).delete(key)
 
     async def close(self) -> None:
-        client, self._client = self._client, None
+        client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
 
-    async def _made(self) -> emcache.Client:
-        if self._client is None:
+    async def made(self) -> emcache.Client:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            self._clients = {known: each for known, each in self._clients.items() if not known.is_closed()}
             # It connects in the background; nothing here waits, so that two calls at once do not make two.
-            self._client = await emcache.create_client(
-                self._nodes,
+            client = self._clients[loop] = await emcache.create_client(
+                self.nodes,
                 timeout=None,  # the storer's own time-out holds
                 max_connections=self._max_connections,
                 min_connections=self._min_connections,
@@ -320,26 +377,24 @@ class _OwnClient:
                 username=self._user,
                 password=self._password,
             )
-        return self._client
+        return client
 
 
-def _item(key: str, record: Record) -> bytes:
-    data = pack(record)
-    if len(data) > _LIMIT:
-        raise SessionTooLargeError(key, size=len(data), limit=_LIMIT)
-    return data
+def _nodes(client: Client) -> "Sequence[_Node]":
+    if isinstance(client, _OwnClient):
+        return client.nodes
+    return client.cluster_managment().nodes() if isinstance(client, emcache.Client) else ()
 
 
-def _seconds(since: float, until: float | None) -> float:
-    return math.inf if until is None else until - since
+async def _largest_of(client: emcache.Client, node: "_Node") -> int:
+    stats: Any = client.stats  # Any: it takes a socket's path, whatever its type says
+    try:
+        return int((await stats(node, "settings"))["item_size_max"])
+    except (emcache.CommandError, LookupError, ValueError):  # a proxy that knows no settings
+        return _ITEM
 
 
-def _lifetime(record: Record) -> int:
-    return _whole(_seconds(record.seen_at, record.expires_at))
-
-
-def _whole(lives: float) -> int:
-    """Seconds as memcached takes them: never too few, because it cuts the first short; 0 is for ever."""
-    if lives >= _LONGEST - 1:
-        return 0
-    return max(1, math.ceil(lives) + 1)
+def _describe(error: Exception) -> str:
+    if isinstance(error, RuntimeError):  # closed, or of another event loop: a client serves the one that made it
+        return f"{error}; a client serves one event loop, and until it is closed"
+    return type(error).__name__

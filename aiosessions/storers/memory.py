@@ -4,6 +4,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from threading import Lock
 
 import anyio.lowlevel
 
@@ -20,7 +21,9 @@ _BATCH = 200  # between two turns of the event loop
 
 
 class MemoryStorer:
-    """Keeps records in a dict. Nothing here awaits, so that no lock is needed; runs on asyncio and trio.
+    """Keeps records in a dict; runs on asyncio and trio, also in several threads at once.
+
+    Nothing here awaits, and a lock keeps threads apart that write: a tenth of a microsecond. A read takes none.
 
     A record is one `bytes` object: small, isolated from whoever wrote or read it, and nothing for the garbage collector
     to walk. Beside the dict there are shelves of keys that expire in the same minute, so that removing what expired
@@ -44,6 +47,7 @@ class MemoryStorer:
 
         self._max_sessions = max_sessions
         self._clock = clock
+        self._lock = Lock()
         self._records: dict[str, bytes] = {}
         self._shelves: dict[int, dict[str, None]] = {}  # dicts of str and None: the collector does not track them
         self._first_shelf = 0
@@ -60,86 +64,101 @@ class MemoryStorer:
         return self._max_sessions is None
 
     async def read(self, key: str) -> Record | None:
-        return self._live(key)
+        data = self._records.get(key)
+        record = None if data is None else unpack(data)
+        if record is None or record.expires_at is None or self._clock() < record.expires_at:
+            return record
+
+        with self._lock:
+            return self._live(key)
 
     async def create(self, key: str, record: Record) -> bool:
-        stored = self._live(key)
-        if stored is not None:
-            return stored.version == record.version
+        with self._lock:
+            stored = self._live(key)
+            if stored is not None:
+                return stored.version == record.version
 
-        self._sweep()
-        self._put(key, record)
-        if self._max_sessions is not None and len(self._records) > self._max_sessions:
-            self._evict()
-        return True
+            self._sweep()
+            self._put(key, record)
+            if self._max_sessions is not None and len(self._records) > self._max_sessions:
+                self._evict()
+            return True
 
     async def replace(self, key: str, record: Record, *, version: int) -> bool:
-        stored = self._live(key)
-        if stored is None:
-            return False
-        if stored.version == record.version:
-            return True
-        if stored.version != version:
-            return False
+        with self._lock:
+            stored = self._live(key)
+            if stored is None:
+                return False
+            if stored.version == record.version:
+                return True
+            if stored.version != version:
+                return False
 
-        if stored.owner == record.owner and self._max_sessions is None:
-            self._records[key] = pack(record)
-            self._move(key, stored.expires_at, record.expires_at)
-        else:
-            self._unfile(key, stored)
-            self._put(key, record)
-        return True
+            if stored.owner == record.owner and self._max_sessions is None:
+                self._records[key] = pack(record)
+                self._move(key, stored.expires_at, record.expires_at)
+            else:
+                self._unfile(key, stored)
+                self._put(key, record)
+            return True
 
     async def touch(self, key: str, *, seen_at: float, expires_at: float | None) -> bool:
-        stored = self._live(key)
-        if stored is None:
-            return False
+        with self._lock:
+            stored = self._live(key)
+            if stored is None:
+                return False
 
-        touched = stored.touched(seen_at, expires_at)
-        self._records[key] = pack(touched)
-        self._move(key, stored.expires_at, touched.expires_at)
-        if self._max_sessions is not None:
-            self._queue(touched).move_to_end(key)
-        return True
+            touched = stored.touched(seen_at, expires_at)
+            self._records[key] = pack(touched)
+            self._move(key, stored.expires_at, touched.expires_at)
+            if self._max_sessions is not None:
+                self._queue(touched).move_to_end(key)
+            return True
 
     async def delete(self, key: str, *, version: int | None = None) -> bool:
-        stored = self._live(key)
-        if stored is None or (version is not None and stored.version != version):
-            return False
+        with self._lock:
+            stored = self._live(key)
+            if stored is None or (version is not None and stored.version != version):
+                return False
 
-        self._remove(key, stored)
-        return True
+            self._remove(key, stored)
+            return True
 
     async def clean(self) -> int:
         latest = self._clock() - _GRACE
         removed = looked_at = 0
-        for number in sorted(number for number in self._shelves if number * _SHELF <= latest):
+        for number in sorted(number for number in tuple(self._shelves) if number * _SHELF <= latest):
             for key in tuple(self._shelves.get(number, ())):
                 looked_at += 1
                 if looked_at % _BATCH == 0:
                     await anyio.lowlevel.checkpoint()
-                if key in self._records and expiry(self._records[key]) <= latest:
-                    self._drop(key)
-                    removed += 1
+                with self._lock:
+                    if key in self._records and expiry(self._records[key]) <= latest:
+                        self._drop(key)
+                        removed += 1
         return removed
 
     async def list_by_owner(self, owner: str, *, prefix: str = "") -> list[tuple[str, Record]]:
-        return self._owned(owner, prefix)
+        with self._lock:
+            return self._owned(owner, prefix)
 
     async def delete_by_owner(self, owner: str, *, prefix: str = "", keep: str | None = None) -> int:
-        ended = [(key, record) for key, record in self._owned(owner, prefix) if key != keep]
-        for key, record in ended:
-            self._remove(key, record)
-        return len(ended)
+        with self._lock:
+            ended = [(key, record) for key, record in self._owned(owner, prefix) if key != keep]
+            for key, record in ended:
+                self._remove(key, record)
+            return len(ended)
 
     async def keys(self) -> AsyncIterator[str]:
         for number, key in enumerate(tuple(self._records), 1):
-            if self._live(key) is not None:
+            with self._lock:
+                is_live = self._live(key) is not None
+            if is_live:
                 yield key
             if number % _BATCH == 0:
                 await anyio.lowlevel.checkpoint()
 
-    # One record
+    # One record. All from here on needs the lock
 
     def _live(self, key: str) -> Record | None:
         data = self._records.get(key)

@@ -4,15 +4,15 @@ The docstrings are the contract; `aiosessions.testing.suites` holds every senten
 """
 
 from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
-import msgspec
+from aiosessions._discreet import Discreet
 
 __all__ = ["Cleanable", "Durable", "Listable", "Openable", "Record", "Storer", "UserIndexed"]
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One session as a storer keeps it.
+class Record(Discreet, frozen=True):
+    """One session as a storer keeps it. Its `repr` shows neither value nor meta.
 
     Times are unix seconds, UTC, as floats.
 
@@ -26,6 +26,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         version: 63 random bits, made anew for each write: equal means unchanged.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("owner", "created_at", "seen_at", "expires_at", "version")
+
     value: bytes
     meta: bytes
     owner: str | None
@@ -33,13 +35,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     seen_at: float
     expires_at: float | None
     version: int
-
-    def __repr__(self) -> str:
-        return f"Record({', '.join(f'{name}={said!r}' for name, said in self.__rich_repr__())})"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        """What may be shown: all but value and meta, since tracebacks may show local variables."""
-        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("value", "meta")]
 
     def is_live(self, now: float) -> bool:
         """Whether it has not expired by *now*, in unix seconds (S9)."""

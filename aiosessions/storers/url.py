@@ -1,5 +1,6 @@
 """A storer's URL, taken apart. What it shows of itself, in errors and in `repr`, has no password."""
 
+import math
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TypeVar
@@ -7,9 +8,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["StorerURL", "flag", "seconds"]
+__all__ = ["StorerURL", "at_least", "flag", "seconds"]
 
 _T = TypeVar("_T")
+_N = TypeVar("_N", int, float)
 _MALFORMED = (
     "the storer's URL is malformed: give scheme://user:password@host:port/path?option=value, "
     "and write / ? # @ : in a password as %2F %3F %23 %40 %3A"
@@ -99,7 +101,7 @@ class StorerURL:
     def rebuilt(self, scheme: str, options: dict[str, str], *, default_port: int) -> str:
         """The URL for a driver to read: of another scheme, with these options, and nothing in it that is malformed."""
         hosts = ",".join(
-            f"[{host}]:{port or default_port}" if ":" in host else f"{quote(host)}:{port or default_port}"
+            f"[{host}]:{port or default_port}" if ":" in host else f"{quote(host, safe='')}:{port or default_port}"
             for host, port in self.hosts
         )
         user = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user else ""
@@ -112,14 +114,31 @@ class StorerURL:
             host, port = parts.hostname, parts.port
         except ValueError:
             raise ConfigError(f"a host in the {self.scheme}: URL is malformed: give host:port") from None
+        if host is not None and "%2f" in host.lower():
+            return unquote(text.rpartition(":")[0] if port is not None else text), port
         return host or "localhost", port
+
+
+def at_least(least: _N) -> Callable[[str], _N]:
+    """A number option of the type of *least*, finite and not below it."""
+
+    def number(text: str) -> _N:
+        value = type(least)(text)
+        if not least <= value < math.inf:
+            raise ConfigError(f"give {least} or more")
+        return value
+
+    return number
 
 
 def seconds(text: str) -> timedelta:
     """A duration option: seconds, such as `2.5`."""
-    duration = timedelta(seconds=float(text))
+    try:
+        duration = timedelta(seconds=float(text))
+    except OverflowError:
+        duration = timedelta(0)
     if duration <= timedelta(0):
-        raise ConfigError("give seconds, more than 0")
+        raise ConfigError("give seconds, more than 0, not for ever")
     return duration
 
 

@@ -893,6 +893,7 @@ class UserIndexedSuite(StorerCase):
         await indexed.create("app:bob", self.record(clock, owner="bob"))
         assert await indexed.delete_by_owner("ann", keep="app:2") == 3, "delete_by_owner must count what went"
         assert await self.listed(indexed, "ann") == ["app:2"], "the key to keep must stay, the others go"
+        assert await indexed.delete_by_owner("ann", keep="app:2") == 0, "where there is no other none goes"
         for number in range(4):
             assert (await indexed.read(f"app:{number}") is not None) is (number == 2), f"app:{number} is wrong"
         assert await indexed.delete_by_owner("ann", keep="app:bob") == 1, "keep of another's key keeps nothing"

@@ -5,10 +5,9 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._lifetime import MAX_AGE_LIMIT
@@ -24,6 +23,7 @@ _TOTAL_LIMIT = 6144  # servers refuse requests with headers of 8 KiB, and ours a
 _SMALLEST = 512
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SET_ID_LENGTH = 8
+_TOO_LARGE = "raise max_bytes (6144 at most), or keep it in a StorageOverseer"
 
 _PATH = re.compile(r"/[ -:<-~]{0,1023}", re.ASCII)  # RFC 6265 §4.1.1 path-value; longer ones are ignored (6265bis §5.6)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -130,9 +130,10 @@ class CookieTransport:
     __slots__ = ("_attributes", "_most_chunks", "_options", "_prefix")
 
     def __init__(self, options: CookieOptions | None = None) -> None:
-        if options is None:
-            options = _default_options()
-        self._options = options
+        if options is None and os.environ.get("AIOSESSIONS_DEBUG") == "1":
+            _warn_debug()
+            options = CookieOptions.debug()
+        self._options = options = options or CookieOptions()
         self._prefix = options.name_prefix
         self._attributes = options.attributes
         # Every chunk but the last is a full cookie.
@@ -174,7 +175,7 @@ class CookieTransport:
                 stripped = pair.strip(" \t")
                 if stripped.startswith(wire.equals):
                     values.append(stripped[len(wire.equals) :])
-                elif stripped.startswith(wire.dot) and (chunk := wire.chunk.match(stripped)) is not None:
+                elif (chunk := wire.chunk.match(stripped)) is not None:
                     chunks.append((chunk[1], chunk[2]))
         if not values and not chunks:
             return wire.absent
@@ -190,14 +191,11 @@ class CookieTransport:
         check_token(token, name)
         wire = _wire(self._prefix, name)
         lifetime = "" if max_age is None else f"; Max-Age={min(max(int(max_age), 1), _MAX_AGE)}"
-        cookies = self._split(name, wire, token)
-        lines = [f"{each}={value}{lifetime}{self._attributes}" for each, value in cookies.items()]
-        self._send(response, wire, lines + self._expired(wire, carried, kept=cookies))
+        self._send(response, wire, self._split(name, wire, token), lifetime, carried)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
         """See `Transport.clear`."""
-        wire = _wire(self._prefix, name)
-        self._send(response, wire, self._expired(wire, carried, kept=()))
+        self._send(response, _wire(self._prefix, name), {}, "", carried)
 
     def vary(self, response: ResponseView, name: str) -> None:  # noqa: ARG002 -- a header needs it
         """See `Transport.vary`."""
@@ -210,30 +208,33 @@ class CookieTransport:
         if size <= min(limit, _COOKIE_LIMIT):
             return {wire.name: token}
         if limit <= _COOKIE_LIMIT:
-            raise SessionTooLargeError(name, size=size, limit=limit)
+            raise SessionTooLargeError(name, size=size, limit=limit, fix=_TOO_LARGE)
 
-        room = _COOKIE_LIMIT - len(f"{wire.dot}0{'':{_SET_ID_LENGTH}}~0~")
+        room = _COOKIE_LIMIT - len(f"{wire.chunks[0]}{'':{_SET_ID_LENGTH}}~0~")
         parts = [token[start : start + room] for start in range(0, len(token), room)]
         head = f"{secrets.token_urlsafe(6)}~{len(parts)}~"
-        cookies = {f"{wire.dot}{index}": head + part for index, part in enumerate(parts)}
+        cookies = {f"{wire.name}.{index}": head + part for index, part in enumerate(parts)}
         size = len("; ".join(f"{each}={value}" for each, value in cookies.items()))
         if size > limit:
-            raise SessionTooLargeError(name, size=size, limit=limit)
+            raise SessionTooLargeError(name, size=size, limit=limit, fix=_TOO_LARGE)
         return cookies
 
-    def _expired(self, wire: "_Wire", carried: Carried, *, kept: Collection[str]) -> list[str]:
-        """The lines that remove every other cookie this session can have.
+    def _send(
+        self, response: ResponseView, wire: "_Wire", cookies: dict[str, str], lifetime: str, carried: Carried
+    ) -> None:
+        """Set these cookies, and remove every other that this session can have.
 
         Not only those that came: a browser hears the answers to two requests in any order, so what it will hold when
         it hears this one is not known.
         """
-        chunks = (f"{wire.dot}{index}" for index in range(self._most_chunks))
-        every = dict.fromkeys((wire.name, *chunks, *carried.chunks))
-        return [f"{each}=; Max-Age=0{self._attributes}" for each in every if each not in kept]
-
-    def _send(self, response: ResponseView, wire: "_Wire", lines: list[str]) -> None:
         others = response.header("Set-Cookie")
-        response.replace("Set-Cookie", [each for each in others if not wire.own.match(each)] + lines)
+        if others:
+            response.replace("Set-Cookie", [each for each in others if not wire.own.match(each)])
+        for each, value in cookies.items():
+            response.add("Set-Cookie", f"{each}={value}{lifetime}{self._attributes}")
+        for each in dict.fromkeys((wire.name, *wire.chunks[: self._most_chunks], *carried.chunks)):
+            if each not in cookies:
+                response.add("Set-Cookie", f"{each}=; Max-Age=0{self._attributes}")
         forbid_caching(response)
 
 
@@ -251,13 +252,6 @@ def warn_plain_http() -> None:
     )
 
 
-def _default_options() -> CookieOptions:
-    if os.environ.get("AIOSESSIONS_DEBUG") != "1":
-        return CookieOptions()
-    _warn_debug()
-    return CookieOptions.debug()
-
-
 @cache
 def _warn_debug() -> None:
     _logger.warning(
@@ -265,32 +259,22 @@ def _warn_debug() -> None:
     )
 
 
-class _Wire(NamedTuple):
+class _Wire:
     """What one session is called in cookie headers, worked out once."""
 
-    name: str
-    equals: str
-    dot: str
-    where: str
-    chunk: re.Pattern[str]
-    own: re.Pattern[str]
-    absent: Carried
+    def __init__(self, prefix: str, session: str) -> None:
+        name = prefix + session
+        literal = re.escape(name)
+        self.name = name
+        self.equals = f"{name}="
+        self.chunks = tuple(f"{name}.{index}" for index in range(10))
+        self.chunk = re.compile(rf"({literal}\.[0-9])=(.*)", re.ASCII | re.DOTALL)
+        self.own = re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII)
+        self.where = f"cookie {name}"
+        self.absent = Carried(self.where)
 
 
-@lru_cache(maxsize=256)
-def _wire(prefix: str, session: str) -> _Wire:
-    name = prefix + session
-    where = f"cookie {name}"
-    literal = re.escape(name)
-    return _Wire(
-        name=name,
-        equals=f"{name}=",
-        dot=f"{name}.",
-        where=where,
-        chunk=re.compile(rf"({literal}\.[0-9])=(.*)", re.ASCII | re.DOTALL),
-        own=re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII),
-        absent=Carried(where),
-    )
+_wire = lru_cache(maxsize=256)(_Wire)
 
 
 def _is_usable(token: str) -> bool:

@@ -2,7 +2,6 @@
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._request import RequestView, ResponseView
@@ -41,35 +40,41 @@ class HeaderTransport:
     hyphens here, since header names know no case. The lifetime of a header is the client's affair.
 
     Args:
-        prefix: what the header's name begins with.
+        prefix: what the header's name begins with; None: `Session-`, or nothing where there is a suffix.
+        suffix: what it ends with: `App-Session` with `suffix="-Session"`.
         expose: name the header in `Access-Control-Expose-Headers`, so that a script of another origin may read it.
 
     Raises:
-        ConfigError: the prefix cannot begin a header's name.
+        ConfigError: prefix or suffix cannot stand in a header's name.
     """
 
-    __slots__ = ("_expose", "_prefix")
+    __slots__ = ("_affixes", "_expose")
 
-    def __init__(self, prefix: str = "Session-", *, expose: bool = True) -> None:
-        if not _HEADER_TOKEN.fullmatch(str(prefix)):
-            raise ConfigError(f"prefix={prefix!r} cannot begin a header's name: use letters, digits and hyphens")
-        self._prefix = prefix
+    def __init__(self, prefix: str | None = None, *, suffix: str = "", expose: bool = True) -> None:
+        self._affixes = ("" if suffix else "Session-") if prefix is None else prefix, suffix
+        if not _HEADER_TOKEN.fullmatch("".join(map(str, self._affixes))):
+            raise ConfigError(
+                f"prefix={prefix!r}, suffix={suffix!r}: use letters, digits and hyphens, as in any header's name"
+            )
         self._expose = expose
 
     def __repr__(self) -> str:
-        return f"HeaderTransport(prefix={self._prefix!r}, expose={self._expose})"
+        prefix, suffix = self._affixes
+        return f"HeaderTransport(prefix={prefix!r}, suffix={suffix!r}, expose={self._expose})"
 
     def check(self, name: str) -> None:
         """Raises ConfigError for a session name that makes no header name."""
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigError(f"name={name!r}: in a header use lower-case letters, digits and hyphens only")
-        wire = _wire(self._prefix, name)
+        wire = _wire(self._affixes, name)
         if wire.key in _TAKEN:
-            raise ConfigError(f"name={name!r}: {wire.header!r} has a meaning of its own: choose another prefix")
+            raise ConfigError(
+                f"name={name!r}: {wire.header!r} has a meaning of its own: choose another prefix or suffix"
+            )
 
     def read(self, request: RequestView, name: str) -> Carried:
         """See `Transport.read`."""
-        wire = _wire(self._prefix, name)
+        wire = _wire(self._affixes, name)
         values = request.header(wire.key)
         if not values:
             return wire.absent
@@ -80,18 +85,11 @@ class HeaderTransport:
         usable = token not in ("", "-") and len(token) <= _HEADER_LIMIT and token.isascii()
         return Carried(wire.where, token if usable else None, present=True)
 
-    def write(
-        self,
-        response: ResponseView,
-        name: str,
-        token: str,
-        carried: Carried,  # noqa: ARG002 -- a cookie needs it
-        max_age: int | None,  # noqa: ARG002 -- a cookie needs it
-    ) -> None:
+    def write(self, response: ResponseView, name: str, token: str, carried: Carried, max_age: int | None) -> None:  # noqa: ARG002 -- a cookie needs them
         """See `Transport.write`. A token may have 16 384 bytes here; *max_age* means nothing to a header."""
         check_token(token, name)
         if len(token) > _HEADER_LIMIT:
-            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT)
+            raise SessionTooLargeError(name, size=len(token), limit=_HEADER_LIMIT, fix="keep it in a StorageOverseer")
         self._send(response, name, token)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:  # noqa: ARG002 -- a cookie needs it
@@ -100,10 +98,10 @@ class HeaderTransport:
 
     def vary(self, response: ResponseView, name: str) -> None:
         """See `Transport.vary`."""
-        merge_list(response, "Vary", _wire(self._prefix, name).header, unless="*")
+        merge_list(response, "Vary", _wire(self._affixes, name).header, unless="*")
 
     def _send(self, response: ResponseView, name: str, value: str) -> None:
-        header = _wire(self._prefix, name).header
+        header = _wire(self._affixes, name).header
         response.replace(header, [value])
         if self._expose:
             # "*" does not cover requests with credentials, so the name stands beside it.
@@ -111,18 +109,15 @@ class HeaderTransport:
         forbid_caching(response)
 
 
-class _Wire(NamedTuple):
+class _Wire:
     """What one session's header is called, worked out once."""
 
-    header: str
-    key: str
-    where: str
-    absent: Carried
+    def __init__(self, affixes: tuple[str, str], session: str) -> None:
+        prefix, suffix = affixes
+        self.header = prefix + session.title() + suffix
+        self.key = self.header.lower()
+        self.where = f"header {self.key}"
+        self.absent = Carried(self.where)
 
 
-@lru_cache(maxsize=256)
-def _wire(prefix: str, session: str) -> _Wire:
-    header = prefix + session.title()
-    key = header.lower()
-    where = f"header {key}"
-    return _Wire(header, key, where, Carried(where))
+_wire = lru_cache(maxsize=256)(_Wire)

@@ -1,10 +1,9 @@
 """Where a token travels: what every transport says and does."""
 
 import re
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
-import msgspec
-
+from aiosessions._discreet import Discreet
 from aiosessions._errors import ConfigError, EncodeError
 from aiosessions._request import RequestView, ResponseView
 
@@ -18,7 +17,7 @@ _DIRECTIVE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 _CACHEABLE = frozenset(("max-age", "must-understand", "public", "s-maxage"))
 
 
-class Carried(msgspec.Struct, frozen=True, gc=False):
+class Carried(Discreet, frozen=True):
     """What came with a request, for one session name. Its `repr` does not show the token.
 
     Args:
@@ -29,17 +28,13 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
         chunks: the names of the chunk cookies that came.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("where", "present", "duplicate")
+
     where: str
     token: str | None = None
     present: bool = False
     duplicate: bool = False
     chunks: tuple[str, ...] = ()
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:  # Any: as msgspec has it, whose own would show the token
-        return [("where", self.where), ("present", self.present), ("duplicate", self.duplicate)]
-
-    def __repr__(self) -> str:
-        return f"Carried({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 class Transport(Protocol):
@@ -106,8 +101,6 @@ def forbid_caching(response: ResponseView) -> None:
     lines = response.header("Cache-Control")
     if not lines:
         response.add("Cache-Control", "no-store")
-        return
-    if lines == ["no-store"]:
         return
 
     dropped = _CACHEABLE | {"no-store"}

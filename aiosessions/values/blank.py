@@ -25,6 +25,9 @@ class Blank(Generic[T]):
     """
 
     def __init__(self, codec: CheckedCodec[T], value_type: type[T], default: Callable[[], T] | None) -> None:
+        if default is not None and not callable(default):
+            raise ConfigError(f"default={type(default).__name__} cannot be called: write default=lambda: ...")
+
         self._codec = codec
         self._make: Callable[[], T] = default or value_type
         name = getattr(value_type, "__name__", str(value_type))

@@ -9,11 +9,9 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["canonical", "difference", "fields_of", "is_plain", "names_of", "parts", "step_to"]
+__all__ = ["canonical", "difference", "fields_of", "names_of", "parts", "step_to"]
 
-_TEXT = frozenset({str})
-_JSON = frozenset({str, int, float, bool, type(None)})
-_SCALARS = _JSON | {bytes}
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 
 
@@ -36,19 +34,6 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
             yield f".{name}", getattr(value, name, None)
 
 
-def is_plain(value: object) -> bool:
-    """Whether it is JSON and nothing else: what is equal after decoding is then the same."""
-    kind = type(value)
-    if kind is dict:
-        items = cast("dict[object, object]", value)
-        if not _TEXT.issuperset(map(type, items)):
-            return False
-        return all(type(item) in _JSON or is_plain(item) for item in items.values())
-    if kind is list:
-        return all(type(item) in _JSON or is_plain(item) for item in cast("list[object]", value))
-    return kind in _JSON
-
-
 def difference(value: object, back: object, *, exact: bool = True, path: str = "$") -> str | None:
     """Where and how *back* is not what *value* was, in words that show neither; None if it is the same.
 
@@ -62,7 +47,8 @@ def difference(value: object, back: object, *, exact: bool = True, path: str = "
     if kind is not type(back):
         if value == back and (not exact or (kind is int and type(back) is float)):
             return None
-        return f"at `{path}`: `{kind.__qualname__}` would come back as `{type(back).__qualname__}`"
+        fix = "" if back is None else ": give the field its type"  # NaN has no bytes in JSON
+        return f"at `{path}`: `{kind.__qualname__}` would come back as `{type(back).__qualname__}`{fix}"
 
     inner = None if kind in _SCALARS else _pairs(value, back)
     if inner is not None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, DecimalException
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ __all__ = ["Merge", "Merged", "Merger"]
 
 T = TypeVar("T")
 
+_OnConflict: TypeAlias = Literal["merge", "raise", "overwrite"]
 _ABSENT = msgspec.UNSET
 _OPEN = Plan()
 _EXACT = Context(prec=1_000)  # sums of decimals keep every digit
@@ -60,17 +61,15 @@ class Merger(Generic[T]):
         self._plan = plan_of(codec.value_type, self._written)
         self._has_fields = _has_fields(self._plan)
 
-    def merge(
-        self, base: bytes, ours: bytes, theirs: bytes, *, on_conflict: Literal["merge", "raise", "overwrite"] = "merge"
-    ) -> Merged[T]:
+    def merge(self, base: bytes, ours: bytes, theirs: bytes, *, on_conflict: _OnConflict = "merge") -> Merged[T]:
         """What both writers wanted.
 
         Args:
             base: the stored document that we loaded.
             ours: our value, encoded.
             theirs: the document that is stored now.
-            on_conflict: what to do where both changed the same thing and no rule settles it: "merge" takes ours and
-                reports it, "raise" raises. "overwrite" takes our whole document.
+            on_conflict: what to do where both changed the same thing and no rule settles it: "raise" raises, else ours
+                is taken and reported. (Who overwrites does not merge.)
 
         Raises:
             ConflictError: "raise" or `Merge.RAISE`, or the result would not fit T; it names the fields.
@@ -84,19 +83,17 @@ class Merger(Generic[T]):
         del base, ours, theirs  # tracebacks may show local variables
         raise ConflictError(f"another request wrote this session ({self._name}) too, and {outcome}")
 
-    def carry_unknown(self, stored: bytes, data: bytes, *, spelling: int = 0) -> bytes:
+    def carry_unknown(self, stored: bytes, data: bytes) -> bytes:
         """*data*, our encoded value, with the fields of the *stored* document that this version does not know (V2).
 
         Args:
             stored: what is stored now.
             data: our value, encoded.
-            spelling: what `CheckedCodec.spelling` gave for the *stored* bytes when they were stored; 0 if that is not
-                known.
 
         Returns:
             The very *data* if there was nothing to carry.
         """
-        if not self._has_fields or (spelling and spelling == self._codec.spelling(stored)):
+        if not self._has_fields:
             return data
         try:
             known = self._codec.encode(self._codec.decode(stored))
@@ -128,8 +125,6 @@ class Merger(Generic[T]):
         """The merge, or why there is none."""
         clashes = _Clashes()
         try:
-            if on_conflict == "overwrite":
-                return Merged(ours, self._codec.decode(ours), ())
             before, mine, others = (self._codec.to_tree(self._codec.decode(data)) for data in (base, ours, theirs))
             documents = [
                 self._complete(before, before, base),
@@ -156,7 +151,8 @@ class Merger(Generic[T]):
 
     def _complete(self, base: object, ours: object, stored: bytes) -> object:
         """*ours* with what is *stored* beside what T knows of it, *base*, each in our own spelling."""
-        return _carry(self._plan, base, ours, self._codec.parse(stored))
+        raw = self._codec.parse(stored)
+        return ours if raw == base else _carry(self._plan, base, ours, raw)
 
 
 @dataclass(slots=True)
@@ -305,7 +301,7 @@ def _same(plan: Plan, one: object, other: object) -> bool:
     if plan.is_set and all(isinstance(side, list) for side in sides):
         ours, theirs = cast("tuple[list[object], list[object]]", sides)
         return set(map(canonical, ours)) == set(map(canonical, theirs))
-    return difference(one, other) is None
+    return one == other and difference(one, other) is None  # what is equal may still be of another type
 
 
 def _sum(base: object, ours: object, theirs: object) -> object:

@@ -52,4 +52,4 @@ def why(value: object, error: Exception) -> str:
         return "a lone surrogate in a text"
     if isinstance(error, OverflowError):
         return "an integer of more than 64 bits"
-    return f"`{type(value).__qualname__}`"
+    return f"`{type(value).__qualname__}`: store its id, or plain data of it"

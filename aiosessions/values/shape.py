@@ -31,6 +31,8 @@ _LITERAL = (
     inspect.EnumType,
     inspect.UUIDType,
     inspect.Metadata,
+    inspect.AnyType,
+    inspect.CustomType,  # object: what msgspec does not know has been refused
 )
 """Types of which no two equal values are written differently, but for the order of keys."""
 
@@ -41,42 +43,42 @@ class Shape:
 
     Args:
         is_known: whether each part is written by msgspec, under its own type or none.
-        is_untyped: whether a part says nothing about what it holds (Any, object, a bare list or dict).
-        is_literal: whether each value has one spelling, once its keys are in order: not so for times, Decimals, sets,
-            nor where defaults are left out.
-        is_settled: the same of bytes that were encoded here once: not so for floats (an int may stand for one), nor
-            where a class has code that runs while it is decoded.
+        is_settled: whether each value that was encoded here has one spelling, once its keys are in order: not so for
+            times, Decimals, sets, floats (an int may stand for one), nor where defaults are left out, or a class has
+            code that runs while it is decoded.
         is_fair: whether `==` looks at every field, at every depth.
         has_keys: whether there are dicts, whose keys may be in any order.
         has_floats: whether NaN may be in it, which JSON writes as null.
+        has_times: whether there are times of day: `==` may tell one instant apart from itself (PEP 495).
         seed: a number for the type's classes, fields and types, the same in every process; 0 if it is not known.
     """
 
     is_known: bool = False
-    is_untyped: bool = True
-    is_literal: bool = False
     is_settled: bool = False
     is_fair: bool = False
     has_keys: bool = True
     has_floats: bool = True
+    has_times: bool = True
     seed: int = 0
 
 
 def shape_of(value_type: object) -> Shape:
     """The shape of a type that msgspec can work with."""
     found = [node for _, node in nodes(value_type)]
-    is_untyped = any(isinstance(node, (inspect.AnyType, inspect.CustomType)) for node in found)
     classes = [class_of(node) for node in found]
+
+    def has(*kinds: type[inspect.Type]) -> bool:
+        return any(isinstance(node, kinds) for node in found)
+
     is_literal = all(isinstance(node, _LITERAL) for node in found) and not any(map(_is_brief, classes))
-    has_floats = is_untyped or any(isinstance(node, inspect.FloatType) for node in found)
+    is_untyped = has(inspect.AnyType, inspect.CustomType)
     return Shape(
         is_known=True,
-        is_untyped=is_untyped,
-        is_literal=is_literal,
-        is_settled=is_literal and not has_floats and not any(map(_has_code, classes)),
+        is_settled=is_literal and not has(inspect.FloatType) and not any(map(_has_code, classes)),
         is_fair=all(map(_is_fair, classes)),
-        has_keys=is_untyped or any(isinstance(node, (inspect.DictType, inspect.TypedDictType)) for node in found),
-        has_floats=has_floats,
+        has_keys=is_untyped or has(inspect.DictType, inspect.TypedDictType),
+        has_floats=is_untyped or has(inspect.FloatType),
+        has_times=has(inspect.DateTimeType, inspect.TimeType),
         seed=seed_of(value_type),
     )
 

@@ -1,8 +1,8 @@
 """One page, bare and with our sessions, visited in process: no server, no socket, the same scope each time."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -10,11 +10,22 @@ from aiosessions import Store
 from aiosessions.asgi import SessionMiddleware
 from tests.benchmarks.measure import ACTIONS, Subject, Visit
 
-__all__ = ["ASGIApp", "Shop", "asgi_subject", "bare", "ours", "respond", "sign_in", "visit"]
+__all__ = [
+    "ASGIApp",
+    "Application",
+    "Shop",
+    "asgi_subject",
+    "bare",
+    "ours",
+    "ours_untyped",
+    "respond",
+    "sign_in",
+    "use",
+    "visit",
+]
 
 # Any: ASGI scopes and messages hold anything
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-Handler = Callable[[Request, str], Awaitable[None]]
 
 
 @dataclass
@@ -26,9 +37,12 @@ class Shop:
     cart: list[int] = field(default_factory=lambda: [17, 4711, 90210])
     currency: str = "EUR"
     last_page: str = "/articles/4711?sort=price"
-    seen_banner: bool = True
+    seen: dict[str, int] = field(default_factory=lambda: {"faq": 1})
     discount: float = 0.15
     visits: int = 0
+
+
+S = TypeVar("S", bound=Shop)
 
 
 class _Answers:
@@ -41,6 +55,21 @@ class _Answers:
         for name, value in message.get("headers", ()):
             if name.lower() == b"set-cookie":
                 self.cookie = value.partition(b";")[0]
+
+
+@dataclass(frozen=True)
+class Application:
+    """An ASGI application with the pages /untouched, /read and /write.
+
+    Args:
+        name: as it stands in the table.
+        app: with sessions.
+        without: the same without.
+    """
+
+    name: str
+    app: ASGIApp
+    without: ASGIApp
 
 
 async def respond(send: Any) -> None:
@@ -56,7 +85,7 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
     await respond(send)
 
 
-def ours(store: Store[Shop]) -> ASGIApp:
+def ours(name: str, store: Store[S]) -> Application:
     """The page with our sessions."""
 
     async def page(scope: Any, receive: Any, send: Any) -> None:
@@ -69,24 +98,44 @@ def ours(store: Store[Shop]) -> ASGIApp:
                 session.value.visits += 1
         await respond(send)
 
-    return SessionMiddleware(page)
+    return Application(name, SessionMiddleware(page), bare)
 
 
-async def asgi_subject(
-    name: str, app: ASGIApp, *, clients: int = 1, without: ASGIApp = bare, actions: Sequence[str] = ACTIONS
-) -> Subject:
+def ours_untyped(name: str, store: Store[dict[str, Any]]) -> Application:
+    """The page with our sessions, whose value is a dict of anything."""
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        if scope["path"] != "/untouched":
+            use(await store.get(request), scope["path"][1:])
+        await respond(send)
+
+    return Application(name, SessionMiddleware(page), bare)
+
+
+def use(session: Any, action: str) -> None:
+    """What the page does with a session that reads like a dict."""
+    if "theme" not in session:
+        session.update(asdict(Shop()))
+    assert session["theme"] == "dark"
+    if action == "write":
+        session["visits"] += 1
+
+
+async def asgi_subject(application: Application, *, clients: int = 1, actions: Sequence[str] = ACTIONS) -> Subject:
     """An ASGI application as a subject: each client has a session before it is measured."""
-    cookies = [await sign_in(app) for _ in range(clients)]
-    visits = {action: visit(app, action, cookies) for action in actions}
-    return Subject(name, visit(without, "untouched", cookies), visits)
+    cookies = [await sign_in(application.app) for _ in range(clients)]
+    visits = {action: visit(application.app, action, cookies) for action in actions}
+    return Subject(application.name, visit(application.without, "untouched", cookies), visits, cookies[0].decode())
 
 
 def visit(app: ASGIApp, action: str, cookies: Sequence[bytes]) -> Visit:
-    """Visits to one page of an ASGI application, with each client's cookie."""
+    """Visits to one page of an ASGI application, with each client's cookie; if there are fewer, they share them."""
     scopes = [_scope(action, cookie) for cookie in cookies]
+    count = len(scopes)
 
     async def visit(number: int) -> None:
-        await app(dict(scopes[number]), _receive, _send)
+        await app(dict(scopes[number % count]), _receive, _send)
 
     return visit
 

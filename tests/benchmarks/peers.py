@@ -1,8 +1,10 @@
-"""Others, as their documentation shows them, with the same eight keys and the same three actions."""
+"""Others, as their documentation shows them, with the same eight keys and the same three actions.
+
+Each keeps a session for a day, and says `Secure` in its cookie, as ours do.
+"""
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from importlib import import_module
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 
 from tests.benchmarks.measure import ACTIONS, Subject, Visit
-from tests.benchmarks.pages import ASGIApp, Shop, asgi_subject, respond
+from tests.benchmarks.pages import Application, ASGIApp, bare, respond, use
 
 __all__ = [
     "aiohttp_encrypted",
@@ -32,71 +34,72 @@ starsessions: Any = import_module("starsessions")
 aiohttp_session: Any = import_module("aiohttp_session")
 
 
-async def starlette_signed() -> Subject:
+def starlette_signed() -> Application:
     """Starlette's own: signed, in a cookie."""
 
     async def page(scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         if scope["path"] != "/untouched":
-            _use(request.session, scope["path"][1:])
+            use(request.session, scope["path"][1:])
         await respond(send)
 
-    app = cast("ASGIApp", SessionMiddleware(page, os.urandom(32).hex(), https_only=True))
-    return await asgi_subject("Starlette SessionMiddleware (signed)", app)
+    app = SessionMiddleware(page, os.urandom(32).hex(), max_age=86_400, https_only=True)
+    return Application("Starlette SessionMiddleware (signed)", cast("ASGIApp", app), bare)
 
 
-async def starsessions_cookie() -> Subject:
+def starsessions_cookie() -> Application:
     """The package starsessions: signed, in a cookie."""
-    return await _starsessions("CookieStore (signed)", starsessions.CookieStore(os.urandom(32).hex()), clients=1)
+    return _starsessions("CookieStore (signed)", starsessions.CookieStore(os.urandom(32).hex()))
 
 
-async def starsessions_memory() -> Subject:
+def starsessions_memory() -> Application:
     """The same with a dict."""
-    return await _starsessions("InMemoryStore", starsessions.InMemoryStore(), clients=1)
+    return _starsessions("InMemoryStore", starsessions.InMemoryStore())
 
 
-async def starsessions_redis(client: Any, *, clients: int) -> Subject:
+def starsessions_redis(client: Any) -> Application:
     """The same with Redis."""
     store = import_module("starsessions.stores.redis").RedisStore(connection=client)
-    return await _starsessions("RedisStore", store, clients=clients)
+    return _starsessions("RedisStore", store)
 
 
-async def _starsessions(name: str, store: Any, *, clients: int) -> Subject:
+def _starsessions(name: str, store: Any) -> Application:
     """Loaded where the page wants it."""
 
     async def page(scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         if scope["path"] != "/untouched":
             await starsessions.load_session(request)
-            _use(request.session, scope["path"][1:])
+            use(request.session, scope["path"][1:])
         await respond(send)
 
     app = starsessions.SessionMiddleware(page, store=store, lifetime=86_400)
-    return await asgi_subject(f"starsessions {name}", app, clients=clients)
+    return Application(f"starsessions {name}", app, bare)
 
 
-async def litestar_client_side() -> Subject:
+def litestar_client_side() -> Application:
     """Litestar's: AES-GCM, in a cookie."""
 
     @get("/{action:str}")
     async def page(request: LitestarRequest[Any, Any, Any], action: str) -> str:
         if action != "untouched":
-            _use(request.session, action)
+            use(request.session, action)
         return "ok"
 
     @get("/{action:str}")
     async def without(request: LitestarRequest[Any, Any, Any], action: str) -> str:
         return "ok"
 
-    backend = CookieBackendConfig(secret=os.urandom(32), secure=True)
+    backend = CookieBackendConfig(secret=os.urandom(32), max_age=86_400, secure=True)
     app = cast("ASGIApp", Litestar([page], middleware=[backend.middleware], openapi_config=None, logging_config=None))
-    bare = cast("ASGIApp", Litestar([without], openapi_config=None, logging_config=None))
-    return await asgi_subject("Litestar client-side (AES-GCM)", app, without=bare)
+    bare_litestar = cast("ASGIApp", Litestar([without], openapi_config=None, logging_config=None))
+    return Application("Litestar client-side (AES-GCM)", app, bare_litestar)
 
 
 async def aiohttp_encrypted() -> Subject:
     """aiohttp-session: Fernet, in a cookie."""
-    storage = import_module("aiohttp_session.cookie_storage").EncryptedCookieStorage(os.urandom(32), secure=True)
+    made: Any = import_module("aiohttp_session.cookie_storage").EncryptedCookieStorage
+    storage = made(os.urandom(32), secure=True, max_age=86_400)
     return await _aiohttp("aiohttp-session EncryptedCookie", storage, clients=1)
 
 
@@ -110,15 +113,15 @@ async def _aiohttp(name: str, storage: Any, *, clients: int) -> Subject:
     """Its middleware around a handler, called as aiohttp's application calls it."""
     middleware = aiohttp_session.session_middleware(storage)
 
-    async def bare(request: web.Request) -> web.Response:
+    async def without(request: web.Request) -> web.Response:
         return web.Response(text="ok")
 
     def using(action: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def page(request: web.Request) -> web.Response:
-            _use(await aiohttp_session.get_session(request), action)
+            use(await aiohttp_session.get_session(request), action)
             return web.Response(text="ok")
 
-        return bare if action == "untouched" else page
+        return without if action == "untouched" else page
 
     cookies: list[str] = []
     for _ in range(clients):
@@ -131,7 +134,7 @@ async def _aiohttp(name: str, storage: Any, *, clients: int) -> Subject:
 
     def request(number: int) -> web.Request:
         """A new one: it keeps what it has parsed."""
-        model = models[number]
+        model = models[number % clients]
         return web.Request(
             model._message, model._payload, model._protocol, model._payload_writer, model._task, model._loop
         )
@@ -140,13 +143,5 @@ async def _aiohttp(name: str, storage: Any, *, clients: int) -> Subject:
         page = using(action)
         return lambda number: middleware(request(number), page)
 
-    return Subject(name, lambda number: bare(request(number)), {action: visit(action) for action in ACTIONS})
-
-
-def _use(session: Any, action: str) -> None:
-    """What the page does with a session that reads like a dict."""
-    if "theme" not in session:
-        session.update(asdict(Shop()))
-    assert session["theme"] == "dark"
-    if action == "write":
-        session["visits"] += 1
+    visits = {action: visit(action) for action in ACTIONS}
+    return Subject(name, lambda number: without(request(number)), visits, cookies[0])

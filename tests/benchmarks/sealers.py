@@ -8,15 +8,15 @@ import msgspec
 
 from aiosessions import AESGCMSealer, Claims, HMACSealer, JWTSealer, Sealer, new_key
 from aiosessions.sealers.aesgcm import XAES256GCM
+from tests.benchmarks.measure import Effort
 from tests.benchmarks.table import Table
 
 __all__ = ["sealers"]
 
 _TIMES = 5_000
-_ROUNDS = 7
 
 
-async def sealers() -> list[Table]:
+async def sealers(effort: Effort) -> list[Table]:
     """Each sealer, once each way."""
     body = msgspec.json.encode({f"key{number}": f"value {number}" for number in range(8)})
     claims = Claims(
@@ -31,23 +31,23 @@ async def sealers() -> list[Table]:
     for name, sealer in made.items():
         token = sealer.seal(claims, name="app")
         rows[name] = {
-            "seal": _microseconds(partial(sealer.seal, claims, name="app")),
-            "open": _microseconds(partial(sealer.open, token, name="app", now=1.0)),
+            "seal": _microseconds(effort, partial(sealer.seal, claims, name="app")),
+            "open": _microseconds(effort, partial(sealer.open, token, name="app", now=1.0)),
         }
     xaes, nonce = XAES256GCM(bytes(range(32))), bytes(24)
     sealed = xaes.encrypt(nonce, body, b"")
     rows["XAES-256-GCM alone"] = {
-        "seal": _microseconds(partial(xaes.encrypt, nonce, body, b"")),
-        "open": _microseconds(partial(xaes.decrypt, nonce, sealed, b"")),
+        "seal": _microseconds(effort, partial(xaes.encrypt, nonce, body, b"")),
+        "open": _microseconds(effort, partial(xaes.decrypt, nonce, sealed, b"")),
     }
     return [Table("Tokens: µs each", ("seal", "open"), rows)]
 
 
-def _microseconds(work: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(_ROUNDS):
+def _microseconds(effort: Effort, work: Callable[[], object]) -> float:
+    best, times = float("inf"), effort.of(_TIMES)
+    for _ in range(effort.rounds):
         start = thread_time_ns()
-        for _ in range(_TIMES):
+        for _ in range(times):
             work()
-        best = min(best, (thread_time_ns() - start) / _TIMES / 1000)
+        best = min(best, (thread_time_ns() - start) / times / 1000)
     return best

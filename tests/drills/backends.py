@@ -18,7 +18,7 @@ from tests.servers_sql import PostgresServer
 
 __all__ = ["BACKENDS", "SHARED", "Backend", "LossyProxy", "backend", "opened"]
 
-SHARED = ("disk", "valkey", "postgres", "memcached")
+SHARED = ("disk", "sqlite", "valkey", "postgres", "memcached")
 """Those that several processes can share."""
 BACKENDS = ("memory", *SHARED)
 
@@ -95,6 +95,8 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
             return Backend(name, None, lambda _: "memory:")
         case "disk":
             return Backend(name, None, lambda _: f"disk:{tmp_path / 'sessions'}")
+        case "sqlite":
+            return Backend(name, None, lambda _: f"sqlite:{tmp_path / 'sessions.db'}")
         case "valkey":
             valkey: ValkeyServer = request.getfixturevalue("valkey_server")
             return Backend(name, (valkey.host, valkey.port), lambda port: f"redis://127.0.0.1:{port}?prefix={unique}:")

@@ -20,7 +20,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def patient(url: str) -> str:
     """Likewise for the storer's time-out."""
-    return url if url.startswith(("memory:", "disk:")) else f"{url}{'&' if '?' in url else '?'}timeout=20"
+    return url if url.startswith(("memory:", "disk:", "sqlite:")) else f"{url}{'&' if '?' in url else '?'}timeout=20"
 
 
 async def add_all(url: str) -> None:

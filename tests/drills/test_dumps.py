@@ -186,7 +186,7 @@ async def test_a_dump_holds_no_usable_token(backend: Backend, request: pytest.Fi
             match backend.name:
                 case "memory":
                     return everything_in(storer)
-                case "disk":
+                case "disk" | "sqlite":
                     return everything_under(tmp_path)
                 case "memcached":
                     return everything_at(request.getfixturevalue("memcached_server"))

@@ -89,7 +89,7 @@ class World:
             return
         found = re.search(r"table=(\w+)", self.backend.url)
         assert found is not None
-        names = ("created_at", "seen_at", "expires_at", "forget_at")
+        names = ("created_at", "seen_at", "expires_at", "forget_at", "clean_at")
         times = ", ".join(f"{name} = {name} - make_interval(secs => {seconds})" for name in names)
         await self.postgres.execute(f"UPDATE {found[1]} SET {times}")
 

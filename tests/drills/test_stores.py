@@ -40,7 +40,7 @@ def over(storer: Storer, clock: MovableClock) -> MakeStore:
     return make
 
 
-@pytest.mark.parametrize("backend", ["disk", "valkey", "postgres", "memcached"], indirect=True)
+@pytest.mark.parametrize("backend", ["disk", "sqlite", "valkey", "postgres", "memcached"], indirect=True)
 class TestStores(_OnServers):
     @pytest.fixture
     async def make_store(self, backend: Backend, clock: MovableClock) -> AsyncIterator[MakeStore]:

@@ -98,7 +98,7 @@ async def test_four_processes_count_to_an_exact_sum(backend: Backend, full: bool
     print(f"{backend.name}: {told(tallies)}")  # noqa: T201
 
 
-@pytest.mark.parametrize("backend", SHARED[1:], indirect=True)
+@pytest.mark.parametrize("backend", SHARED[2:], indirect=True)
 async def test_the_sum_is_exact_while_answers_get_lost(backend: Backend, full: bool) -> None:
     """F3, S6: a write whose answer was lost is made once, also when others write before it is sent again."""
     tallies = await count_in_processes(backend, share=0.001 if full else 0.03, **size(full))

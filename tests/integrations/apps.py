@@ -1,7 +1,7 @@
 """One small application per framework: the same pages over whichever store a test gives."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +99,8 @@ class House:
     )
     is_managed: bool = True
     """whether the adapter saves"""
+    refresh: Sequence[Store[Any] | tuple[Store[Any], str]] = ()
+    """what the adapter keeps alive"""
     meanwhile: Callable[[], Awaitable[object]] = _nothing
     """what happens while a slow page is at work"""
     answers: Mapping[type[Exception], Reply] = field(default_factory=dict[type[Exception], Reply])
@@ -136,7 +138,9 @@ def starlette_app(house: House) -> Starlette:
 
     return Starlette(
         routes=[Route("/{page}", page, methods=["GET", "POST"]), WebSocketRoute("/ws/{page}", socket)],
-        middleware=[Middleware(SessionMiddleware, stores=house.stores)] if house.is_managed else [],
+        middleware=[Middleware(SessionMiddleware, stores=house.stores, refresh=house.refresh)]
+        if house.is_managed
+        else [],
         exception_handlers=_starlette_handlers(house),
     )
 
@@ -179,7 +183,7 @@ def _starlette_socket(websocket: WebSocket) -> Socket:
 def fastapi_app(house: House) -> fastapi.FastAPI:
     app = fastapi.FastAPI(openapi_url=None, exception_handlers=_starlette_handlers(house))
     if house.is_managed:
-        app.add_middleware(SessionMiddleware, stores=house.stores)
+        app.add_middleware(SessionMiddleware, stores=house.stores, refresh=house.refresh)
     basket = session_of(house.store)
 
     @app.get("/nothing")
@@ -247,10 +251,9 @@ def litestar_app(house: House) -> litestar.Litestar:
         reply = house.answer(error)
         return litestar.Response(reply.body, status_code=reply.status, media_type="text/plain")
 
-    stores: dict[str, Store[Any]] = {"app": house.store, "theme": house.theme}
     return litestar.Litestar(
         [page, injected, socket],
-        plugins=[SessionPlugin(**stores)] if house.is_managed else [],
+        plugins=[SessionPlugin(refresh=house.refresh, app=house.store, theme=house.theme)] if house.is_managed else [],
         exception_handlers=dict.fromkeys(house.answers, answer),
         openapi_config=None,
         logging_config=None,
@@ -263,7 +266,7 @@ def litestar_app(house: House) -> litestar.Litestar:
 def quart_app(house: House) -> quart.Quart:
     app = quart.Quart("tests")
     if house.is_managed:
-        aiosessions.quart.init_app(app, *house.stores)
+        aiosessions.quart.init_app(app, *house.stores, refresh=house.refresh)
 
     async def answer(error: Exception) -> Any:  # Any: Quart's own response
         reply = house.answer(error)
@@ -363,7 +366,7 @@ def aiohttp_app(house: House) -> web.Application:
     app.router.add_route("GET", "/ws/{page}", socket)
     app.router.add_route("*", "/{page}", page)
     if house.is_managed:
-        aiosessions.aiohttp.setup(app, *house.stores)
+        aiosessions.aiohttp.setup(app, *house.stores, refresh=house.refresh)
     return app
 
 

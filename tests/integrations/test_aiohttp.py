@@ -234,13 +234,16 @@ class TestErrors:
     async def test_an_error_of_ours_that_a_handler_lets_go_is_the_applications(
         self, store: StorageOverseer[dict[str, int]], place: str
     ) -> None:
-        """R10: its own middlewares answer it as they like, from within or from outside."""
+        """R10: its own middlewares answer it as they like; outside of it it is aiohttp's 401, whose cause it is."""
+        kind: type[Exception] = NotAuthenticatedError if place == "inside" else web.HTTPUnauthorized
+        seen: list[BaseException | None] = []
 
         @web.middleware
         async def to_login(request: web.Request, handler: Handler) -> web.StreamResponse:
             try:
                 return await handler(request)
-            except NotAuthenticatedError:
+            except kind as error:
+                seen.append(error if place == "inside" else error.__cause__)
                 raise web.HTTPSeeOther("/login") from None
 
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -257,6 +260,7 @@ class TestErrors:
             assert (await browser.get(path)).headers["location"] == "/login"
             await browser.get(f"{path}login")
             assert (await browser.get(path)).text == "ann"
+        assert [type(error) for error in seen] == [NotAuthenticatedError]
 
     @pytest.mark.parametrize("how", ["at the end", "not caught"])
     async def test_an_application_further_out_sees_why_a_save_failed(

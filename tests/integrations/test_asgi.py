@@ -12,17 +12,19 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.sessions import SessionMiddleware as Theirs
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
 
 from aiosessions import (
     AESGCMSealer,
-    ConfigError,
     ConflictError,
     CookieOverseer,
     HeaderTransport,
     Lifetime,
+    MappingSession,
     MemoryStorer,
     SessionError,
     StorageOverseer,
@@ -112,6 +114,21 @@ class TestNesting:
         async with Browser(outer) as browser:
             assert (await browser.get("/inner/")).text == "1"
             assert (await browser.get("/")).text == "2"
+
+    async def test_a_mounted_application_whose_lifespan_nobody_runs_is_named(
+        self, store: StorageOverseer[dict[str, int]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """R16: Starlette runs the outer application's alone; the store opens itself, and says once what to do."""
+        inner = Starlette(
+            routes=[Route("/", counter(store))], middleware=[Middleware(SessionMiddleware, stores=[store])]
+        )
+        async with Browser(Starlette(routes=[Mount("/inner", inner)])) as browser:
+            assert [(await browser.get("/inner/")).text for _ in range(2)] == ["1", "2"]
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "was not opened" in warning
+        assert warning.endswith(
+            "of an application that is mounted in another nobody runs the lifespan: give its stores to the outer one"
+        )
 
     async def test_a_middleware_further_out_may_look_first(
         self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
@@ -261,7 +278,7 @@ class TestFailures:
         async with Browser(app) as browser:
             response = await browser.get("/huge")
         assert (response.status, response.text) == (500, "Internal Server Error")
-        assert "a session was not saved" in caplog.text
+        assert "session 'app' was not saved in 'GET /huge'" in caplog.text
         app.add_exception_handler(SessionError, app.state.handled)
         app.middleware_stack = None
         async with Browser(app) as browser:
@@ -287,6 +304,22 @@ class TestFailures:
             response = await browser.get("/away")
             assert (response.status, response.text) == (503, "/away: create failed")
             assert (await browser.get("/huge")).status == 500
+
+    async def test_a_path_cannot_forge_a_line_of_the_log(
+        self, store: StorageOverseer[dict[str, int]], storer: CountingStorer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """F12: it may hold anything, and be as long as it likes."""
+
+        async def page(scope: Scope, receive: Receive, send: Send) -> None:
+            await counter(store)(Request(scope))
+            await Response()(scope, receive, send)
+
+        storer.fails = lambda method, _: method == "create"
+        async with Browser(SessionMiddleware(page, stores=[store])) as browser:
+            await browser.get("/%0AINFO%20all%20is%20well" + "%1B" * 1000)
+        (line,) = [record.getMessage() for record in caplog.records if "was not saved" in record.getMessage()]
+        assert line.startswith(r"session 'app' was not saved in 'GET /\nINFO all is well\x1b")
+        assert len(line) < 400
 
     async def test_an_application_that_goes_on_after_a_failed_save_speaks_to_nobody(
         self, store: StorageOverseer[dict[str, int]], storer: CountingStorer
@@ -455,7 +488,7 @@ class TestRefresh:
             await browser.get("/count")
             storer.fails = lambda _, __: True
             assert (await browser.get("/")).status == 200
-            assert "a session could not be refreshed" in caplog.text
+            assert "session 'app' could not be refreshed" in caplog.text
             with pytest.raises(StorerError):
                 await browser.get("/count")
 
@@ -492,6 +525,63 @@ class TestRequestSession:
             }
             assert (await browser.get("/clear")).json() is False
 
+    @pytest.mark.parametrize("is_outside", [True, False], ids=["outside", "inside"])
+    async def test_another_middleware_of_this_kind_is_named_once_and_does_not_fail(
+        self, is_outside: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """DESIGN 3: which one wins, and how to order them; Starlette's would fail to write a session of ours."""
+        store = CookieOverseer(dict[str, Any], AESGCMSealer(new_key()))
+
+        async def count(request: Request) -> Response:
+            request.session["count"] = request.session.get("count", 0) + 1
+            return PlainTextResponse(f"{request.session['count']} {isinstance(request.session, MappingSession)}")
+
+        async def refuse(request: Request) -> Response:
+            request.session["count"] = 10
+            raise ConflictError("lost")
+
+        async def handled(_: Request, error: Exception) -> Response:
+            return PlainTextResponse(f"handled {error}", 404)
+
+        ours = Middleware(SessionMiddleware, request_session=store)
+        theirs = Middleware(Theirs, secret_key="secret")
+        app = Starlette(
+            routes=[Route("/", count), Route("/refuse", refuse)],
+            middleware=[theirs, ours] if is_outside else [ours, theirs],
+            exception_handlers={ConflictError: handled},
+        )
+        async with Browser(app) as browser:
+            assert (await browser.get("/")).text == f"1 {is_outside}"
+            response = await browser.get("/")
+            assert response.text == f"2 {is_outside}"
+            assert [line.partition("=")[0] for line in response.set_cookies] == [
+                "__Host-app" if is_outside else "session"
+            ]
+            assert (await browser.get("/refuse")).text == "handled lost"
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "request.session is put there by SessionMiddleware and by another middleware: "
+            + (
+                "ours wins, and the one outside of it is not seen: remove that one, or have it inside"
+                if is_outside
+                else "the one inside of it wins, and ours is not seen: remove that one, or have it outside"
+            )
+        ]
+
+    async def test_two_of_ours_are_no_mistake(self, caplog: pytest.LogCaptureFixture) -> None:
+        """R16: an application that is mounted may have another `request.session` than the one around it."""
+        stores = [CookieOverseer(dict[str, Any], AESGCMSealer(new_key()), name=name) for name in ("app", "admin")]
+
+        async def name(request: Request) -> Response:
+            request.session["count"] = 1
+            return PlainTextResponse(request.session.name)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # ours
+
+        inner, outer = (Middleware(SessionMiddleware, request_session=store) for store in reversed(stores))
+        admin = Starlette(routes=[Route("/", name)], middleware=[inner])
+        app = Starlette(routes=[Route("/", name), Mount("/admin", admin)], middleware=[outer])
+        async with Browser(app) as browser:
+            assert [(await browser.get(path)).text for path in ("/", "/admin/")] == ["app", "admin"]
+        assert caplog.records == []
+
 
 class TestLifespan:
     async def test_stores_are_opened_before_the_application_and_closed_after_it(self) -> None:
@@ -525,6 +615,14 @@ class TestLifespan:
                 raise AssertionError("not reached")
         assert started == []
         assert first.log == ["open", "close"]
+
+    @pytest.mark.parametrize("error", [StorerError("no backend at host:1"), OSError("no backend at host:1")])
+    def test_starlettes_test_client_gets_the_error_of_a_store_that_cannot_be_opened(self, error: Exception) -> None:
+        """R16: and does not wait for ever, as for an application that ends after it has failed to start."""
+        store = StorageOverseer(dict[str, int], OpenStorer(error))
+        app = Starlette(middleware=[Middleware(SessionMiddleware, stores=[store])])
+        with pytest.raises(type(error), match="no backend at host:1"), TestClient(app):
+            raise AssertionError("not reached")
 
     async def test_an_application_that_fails_to_start_has_its_stores_closed(self) -> None:
         """R16."""
@@ -588,14 +686,9 @@ class TestLifespan:
             tasks.start_soon(store.__aexit__, None, None, None)
         assert storer.log == ["open", "close"]
 
-    async def test_what_cannot_be_opened_is_refused_at_construction(self) -> None:
-        """F10: it names the argument and the fix."""
-        with pytest.raises(ConfigError, match="stores: MemoryStorer is no async context manager: give the store"):
-            SessionMiddleware(Starlette(), stores=[MemoryStorer()])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]  # the mistake
-
 
 class TestCycles:
-    @pytest.mark.parametrize("path", ["/read", "/count", "/login", "/logout", "/missing"])
+    @pytest.mark.parametrize("path", ["/read", "/count", "/login", "/logout", "/missing", "/user"])
     async def test_a_request_leaves_nothing_for_the_garbage_collector(
         self, store: StorageOverseer[dict[str, int]], path: str
     ) -> None:
@@ -610,6 +703,8 @@ class TestCycles:
                 session.flash("hello")
             if path == "/logout":
                 session.destroy()
+            if path == "/user":
+                session.require_user()
             await send({"type": "http.response.start", "status": 404 if path == "/missing" else 200, "headers": []})
             await send({"type": "http.response.body"})
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aiosessions.asgi import openable
+from aiosessions._stores import openable
 from tests.integrations.stage import ASYNCIO, Backend, Case, Stage
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def test_saving_by_hand_does_what_a_middleware_does(
     """R14, R2, R4: one write, one token, `no-store`, `Vary`."""
     stage = Stage(Case(framework, keeps, travels, sealer))
     stage.house.is_managed = False
-    async with openable(stage.house.store), stage.open() as browser:
+    async with openable([stage.house.store])[0], stage.open() as browser:
         response = await browser.get("/by_hand")
         assert response.text.startswith("1 new")
         assert len(stage.told(response)) == 1

@@ -265,6 +265,17 @@ async def test_who_catches_nothing_gets_a_clean_answer(stage: Stage, browser: Br
     assert (await browser.get("/read")).text.startswith(stored)
 
 
+async def test_the_log_says_which_session_of_which_request_was_not_saved(
+    browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R11, V8: its name, the method and the path, what is wrong and what to do; no query, and no value."""
+    await browser.get("/fill_at_the_end?code=secret")
+    assert "session 'app' was not saved in 'GET /fill_at_the_end'" in caplog.text
+    assert "262144 is the limit: raise max_size, or keep less" in caplog.text
+    assert "secret" not in caplog.text
+    assert "xxx" not in caplog.text
+
+
 # where the framework lets an answer be made after the handler's
 
 WITH_HANDLERS = ["starlette", "fastapi", "litestar", "quart"]
@@ -305,7 +316,8 @@ async def test_a_handler_of_another_error_is_not_asked(stage: Stage, caplog: pyt
         await start_race(stage, browser)
         assert (await browser.get("/lose_at_the_end")).status == 409
         assert (await browser.get("/fill_at_the_end")).status == 500
-    assert caplog.text.count("a session was not saved") == 1
+    assert caplog.text.count("session 'app' was not saved in") == 1
+    assert "session 'app' was not saved in 'GET /fill_at_the_end'" in caplog.text
     assert "own answer" not in caplog.text
 
 
@@ -318,7 +330,7 @@ async def test_a_handler_that_fails_too_leaves_a_clean_answer(stage: Stage, capl
         response = await browser.get("/fill_at_the_end")
     assert (response.status, response.text) == (500, "Internal Server Error")
     assert "the handler of SessionTooLargeError failed" in caplog.text
-    assert "a session was not saved" in caplog.text
+    assert "session 'app' was not saved in" in caplog.text
 
 
 def failing(error: Exception) -> Reply:

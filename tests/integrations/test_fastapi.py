@@ -63,14 +63,14 @@ async def test_a_dependency_gives_the_requests_session(app: FastAPI) -> None:
 
 
 async def test_a_page_for_users_answers_401(app: FastAPI) -> None:
-    """V7: in a handshake too; the challenge is what HTTP asks of a 401."""
+    """V7, R12: the challenge is what HTTP asks of a 401; a handshake is denied."""
     async with Browser(app) as browser:
         response = await browser.get("/member")
         assert (response.status, response.headers["www-authenticate"]) == (401, "Session")
         with pytest.raises(HandshakeDeniedError) as denied:
             async with browser.websocket("/ws"):
                 raise AssertionError("not reached")
-        assert denied.value.response.status == 401
+        assert denied.value.response.status == 403
 
         await browser.get("/login")
         assert (await browser.get("/member")).json() == "ann"

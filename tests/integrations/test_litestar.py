@@ -10,10 +10,10 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 
 from aiosessions import (
-    ConfigError,
     ConflictError,
     MappingSession,
     MemoryStorer,
+    NoSessionError,
     Session,
     SessionError,
     StorageOverseer,
@@ -111,6 +111,22 @@ async def test_the_applications_own_handler_of_a_conflict_wins(counts: StorageOv
         assert (response.text, len(response.set_cookies)) == ("handled lost", 1)
 
 
+@pytest.mark.parametrize("debug", [True, False])
+async def test_an_error_of_the_applications_is_answered_as_litestar_does(
+    counts: StorageOverseer[dict[str, int]], debug: bool
+) -> None:
+    """R10: one about no session of the request, though its class has a handler of ours."""
+
+    @get("/")
+    async def index(count: Count) -> None:
+        raise NoSessionError(f"nothing in {count.name}")
+
+    async with Browser(site(SessionPlugin(count=counts), index, debug=debug)) as browser:
+        response = await browser.get("/")
+        assert response.status == 500
+        assert ("Traceback" in response.text) == debug
+
+
 @pytest.mark.parametrize("is_explicit", [True, False], ids=["explicit", "at the end"])
 async def test_the_handler_nearest_to_the_route_answers_an_error_of_ours(
     counts: StorageOverseer[dict[str, int]], is_explicit: bool
@@ -163,12 +179,6 @@ async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:
     with pytest.raises(LifespanError, match="no backend at host:1"):
         async with Browser(app):
             raise AssertionError("not reached")
-
-
-def test_what_is_no_store_is_refused_at_construction() -> None:
-    """F10."""
-    with pytest.raises(ConfigError, match="MemoryStorer is no async context manager"):
-        SessionPlugin(app=MemoryStorer())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the mistake
 
 
 async def test_the_schema_knows_nothing_of_sessions(counts: StorageOverseer[dict[str, int]]) -> None:

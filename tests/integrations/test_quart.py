@@ -4,7 +4,14 @@ import pytest
 from quart import Blueprint, Quart, Response, request, websocket
 from quart.testing.app import LifespanError
 
-from aiosessions import ConflictError, MemoryStorer, SessionTooLargeError, StorageOverseer, StorerError
+from aiosessions import (
+    ConflictError,
+    MemoryStorer,
+    SessionError,
+    SessionTooLargeError,
+    StorageOverseer,
+    StorerError,
+)
 from aiosessions.quart import init_app
 from aiosessions.testing import Browser, HandshakeDeniedError
 from tests.integrations.stage import ASYNCIO, Backend, OpenStorer
@@ -68,7 +75,9 @@ async def test_a_store_that_cannot_be_opened_is_a_failed_start() -> None:
     """R16: `test_app` raises it at once."""
     app = Quart(__name__)
     storers = OpenStorer(), OpenStorer(StorerError("no backend at host:1"))
-    init_app(app, *(StorageOverseer(dict[str, int], storer) for storer in storers))
+    init_app(
+        app, *(StorageOverseer(dict[str, int], storer, name=name) for name, storer in zip("ab", storers, strict=True))
+    )
     with pytest.raises(LifespanError, match="no backend at host:1"):
         await app.test_app().startup()
     assert storers[0].log == ["open", "close"]
@@ -101,6 +110,41 @@ async def test_a_lost_race_is_a_409_unless_the_application_handles_it(app: Quart
     before = other.error_handler_spec[None][None][ConflictError]
     init_app(other)
     assert other.error_handler_spec[None][None][ConflictError] is before
+
+
+async def test_a_blueprints_handler_counts_for_our_errors_and_not_for_every_exception(
+    store: StorageOverseer[dict[str, int]],
+) -> None:
+    """R10, R12: whichever is nearer, and whether it was there before or comes later."""
+    app, shop = Quart(__name__), Blueprint("shop", __name__)
+    init_app(app, store)
+
+    @shop.get("/buy")
+    async def buy() -> str:
+        return (await store.get(request)).require_user()
+
+    @shop.websocket("/ws")
+    async def live() -> str:
+        return (await store.get(websocket)).require_user()
+
+    @shop.errorhandler(Exception)
+    async def sorry(_: Exception) -> tuple[str, int]:
+        return "sorry", 500
+
+    app.register_blueprint(shop)
+    async with Browser(app) as browser:
+        response = await browser.get("/buy")
+        assert (response.status, response.headers["www-authenticate"]) == (401, "Session")
+        with pytest.raises(HandshakeDeniedError) as denied:
+            async with browser.websocket("/ws"):
+                raise AssertionError("not reached")
+        assert denied.value.response.status == 403
+
+        async def to_login(_: Exception) -> tuple[str, int]:
+            return "the login page", 403
+
+        app.register_error_handler(SessionError, to_login)
+        assert (await browser.get("/buy")).text == "the login page"
 
 
 async def test_an_error_handler_of_a_failed_save_is_in_the_context_of_its_request(

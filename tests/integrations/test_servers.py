@@ -16,6 +16,7 @@ from aiohttp import web
 from hypercorn.config import Config
 
 from aiosessions.testing import Browser
+from tests.integrations import test_refused as refused
 from tests.integrations.apps import FRAMEWORKS
 from tests.integrations.stage import ASYNCIO, TRIO, UVLOOP, Backend, Case, Stage, twin
 from tests.integrations.test_websockets import SOCKETS
@@ -157,3 +158,25 @@ async def test_a_websocket_handshake_over_real_http(stage: Stage, served: Served
         assert denied.value.response.status_code == 403
         cookie = denied.value.response.headers["Set-Cookie"]
         assert (await browser.get("/flashes", headers={"Cookie": cookie.partition(";")[0]})).text == "not here"
+
+
+@pytest.mark.parametrize("served", [name for name in SERVED if "trio" not in name], indirect=True)
+async def test_nobody_is_refused_over_real_http(served: Served) -> None:
+    """R10, R12: 401 with its challenge; a socket 403, and 1008 once it was accepted."""
+    stage = Stage(Case(served[0], "storage", "cookie", "plain"), pages=refused.PAGES)
+    stage.house.sockets = refused.SOCKETS
+    async with visit(stage, served[1]) as browser:
+        response = await browser.get("/user")
+        assert (response.status, response.headers["www-authenticate"]) == (401, "Session")
+        assert len(response.set_cookies) == 1
+
+        address = browser.base_url.replace("http", "ws", 1)
+        with pytest.raises(websockets.InvalidStatus) as denied:
+            await websockets.connect(f"{address}/ws/early")
+        assert denied.value.response.status_code == 403
+        async with websockets.connect(f"{address}/ws/late") as client:
+            assert await client.recv() == "hello"
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008

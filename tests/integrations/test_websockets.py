@@ -238,7 +238,7 @@ class TestServersWithoutDenials:
             assert await self._shake(store, "add", cookie) == [{"type": "websocket.close"}]
             assert await self._shake(store, "rotate", cookie) == [{"type": "websocket.close"}]
             assert storer.calls == ["read", "replace", "read"]
-            assert "the sessions of a refused handshake were not saved" in caplog.text
+            assert "session 'app' was not saved in 'websocket '" in caplog.text
 
     async def test_a_handshake_that_cannot_be_saved_for_is_closed(self) -> None:
         """R11, R12: never an open socket with an unsaved session."""

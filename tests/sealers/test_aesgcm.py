@@ -1,6 +1,9 @@
 """Encrypted tokens."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -65,6 +68,71 @@ def test_xaes_agrees_with_the_published_accumulated_vector() -> None:
         results.update(sealed)
 
     assert results.hexdigest(32) == "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"
+
+
+def half_of(token: str) -> bytes:
+    """The first half of a token's nonce, which stands behind version and key id."""
+    return (_base64url.decode(token) or b"")[6:18]
+
+
+def test_a_process_seals_under_one_first_half_for_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F9: and never twice under one nonce; whatever it has sealed opens, in another process too."""
+    monkeypatch.setattr(aesgcm, "_MESSAGES", 10)
+    key = new_key()
+    sealer = AESGCMSealer(key)
+    tokens = [sealer.seal(CLAIMS, name="app") for _ in range(30)]
+    halves = [half_of(token) for token in tokens]
+    assert [halves.count(half) for half in dict.fromkeys(halves)] == [10, 10, 10]
+    assert len({(_base64url.decode(token) or b"")[18:30] for token in tokens}) == 30
+    for opening in (sealer, AESGCMSealer(key)):
+        assert all(opening.open(token, name="app", now=NOW) == CLAIMS for token in tokens)
+
+
+def test_each_key_and_each_name_has_a_first_half_of_its_own() -> None:
+    """F8: what one gives away says nothing of another."""
+    sealers = AESGCMSealer(new_key()), AESGCMSealer(new_key())
+    assert len({half_of(sealer.seal(CLAIMS, name=name)) for sealer in sealers for name in ("app", "other")}) == 4
+
+
+FORKING = """
+import os
+from aiosessions import AESGCMSealer
+from aiosessions.sealers.sealer import Claims
+sealer = AESGCMSealer("MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY")
+seal = lambda: sealer.seal(Claims(b"body", False, "id", 1.0, None, None, b""), name="app")
+tokens = [seal(), seal()]
+child = os.fork()
+if child == 0:
+    print(seal(), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(*tokens, seal())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process forks here")
+def test_a_child_process_seals_under_another_first_half() -> None:
+    """F9: which its parent goes on with."""
+    run = subprocess.run([sys.executable, "-c", FORKING], check=True, capture_output=True, text=True)
+    childs, *parents = map(half_of, run.stdout.split())
+    assert len(parents) == 3
+    assert len(set(parents)) == 1
+    assert childs not in parents
+
+
+def test_forgeries_displace_nothing_and_what_opened_is_kept_within_bounds() -> None:
+    """F6, F13: a cipher is kept for what its key has sealed, and for nothing else."""
+    cipher, forged = XAES256GCM(bytes(range(32))), XAES256GCM(bytes(32))
+    for seed in range(300):
+        nonce = seed.to_bytes(24, "little")
+        assert cipher.decrypt(nonce, forged.encrypt(nonce, b"m", b""), b"") is None
+    assert cipher._opened == {}
+
+    for seed in range(300):
+        nonce = seed.to_bytes(24, "little")
+        for _ in range(2):
+            assert cipher.decrypt(nonce, cipher.encrypt(nonce, b"m", b""), b"") == b"m"
+    assert len(cipher._opened) == 128
 
 
 def test_a_nonce_of_another_length_opens_nothing() -> None:

@@ -11,11 +11,14 @@ import pytest
 from joserfc import jwk
 from msgspec.structs import replace
 
+from aiosessions import CookieOverseer, MemoryStorer, StorageOverseer, Store
 from aiosessions._errors import ConfigError, EncodeError, UnsupportedError
 from aiosessions.sealers.jwt import JWTSealer
 from aiosessions.sealers.keys import Key, new_key
 from aiosessions.sealers.sealer import Claims, Sealer
+from aiosessions.testing import Clock
 from aiosessions.testing.suites_sealer import SealerSuite
+from aiosessions.testing.suites_store import Visitor
 from tests.sealers.jwt_keys import AUDIENCE, ISSUER, KINDS, NOW, PAIR, make, make_jwk, private, public
 
 CLAIMS = Claims(b'{"cart":[1]}', False, "an-id", NOW, NOW + 60, "ann", b"meta")
@@ -210,12 +213,23 @@ class TestTimes:
         assert make("HS256", self.key, not_issued_before=at(NOW + 1)).open(token, name="app", now=NOW) is None
 
     def test_a_token_is_not_valid_before_its_window(self) -> None:
-        """F11: `nbf`, with leeway for the clocks of others."""
+        """F11: `nbf`; leeway is for the tokens of other issuers."""
         sealer = make("HS256", self.key, valid_from=at(NOW + 100))
         token = sealer.seal(replace(CLAIMS, expires_at=NOW + 900), name="app")
         for other in (sealer, make("HS256", self.key)):
-            assert other.open(token, name="app", now=NOW + 69) is None
-            assert other.open(token, name="app", now=NOW + 70) is not None
+            assert other.open(token, name="app", now=NOW + 99) is None
+            assert other.open(token, name="app", now=NOW + 100) is not None
+
+    @pytest.mark.parametrize(("valid_from", "starts"), [(None, NOW + 60), (NOW + 10, NOW + 60), (NOW + 90, NOW + 90)])
+    def test_a_token_is_valid_from_an_age_of_its_session_on(self, valid_from: float | None, starts: float) -> None:
+        """F11: `nbf` counts from the start or the login, not from a later issue; with `valid_from` the later counts."""
+        window: Any = {} if valid_from is None else {"valid_from": at(valid_from)}  # Any: options of the sealer
+        sealer = make("HS256", self.key, valid_after=timedelta(seconds=60), **window)
+        claims = replace(CLAIMS, expires_at=NOW + 900, began_at=NOW)
+        for issued_at in (NOW, NOW + 30, NOW + 200):
+            token = sealer.seal(replace(claims, issued_at=issued_at), name="app")
+            assert sealer.open(token, name="app", now=starts - 1) is None
+            assert sealer.open(token, name="app", now=starts) is not None
 
     def test_no_token_outlives_the_window(self) -> None:
         """F11: neither ours nor one that was sealed before the window was set."""
@@ -434,6 +448,8 @@ class TestKeys:
         ({"valid_from": datetime(2026, 1, 2, tzinfo=UTC), "valid_until": datetime(2026, 1, 1, tzinfo=UTC)}, "before"),
         ({"leeway": timedelta(seconds=-1)}, "leeway"),
         ({"leeway": 30}, "leeway"),
+        ({"valid_after": timedelta(seconds=-1)}, "valid_after"),
+        ({"valid_after": 60}, "valid_after"),
         ({"accept_typ": "JWT"}, "accept_typ"),
         ({"accept_typ": [""]}, "accept_typ"),
         ({"accept_typ": None}, "accept_typ"),
@@ -472,3 +488,30 @@ def pem(key: Any, *, private: bool = False) -> str:  # Any: one of joserfc's thr
 def small_rsa() -> jwk.RSAKey:
     with pytest.warns(UserWarning, match="2048"):
         return jwk.RSAKey.generate_key(1024)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_login_begins_the_wait_anew(is_stored: bool) -> None:
+    """F11: a token that is not valid yet opens nothing; whether a value or a reference is in it."""
+    clock, visitor = Clock(NOW), Visitor()
+    sealer = JWTSealer(new_key(), valid_after=timedelta(seconds=60))
+    store: Store[dict[str, int]] = CookieOverseer(dict[str, int], sealer, clock=clock)
+    if is_stored:
+        store = StorageOverseer(dict[str, int], MemoryStorer(clock=clock), sealer=sealer, clock=clock)
+
+    async def is_new(user_id: str | None = None) -> bool:
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            was_new = session.is_new
+            if user_id is not None:
+                session.set_user(user_id)
+                await store.save(session, visit.response)
+            return was_new
+
+    assert await is_new("ann")
+    for user_id in ("bob", None):
+        clock.advance(59)
+        assert await is_new()
+        clock.advance(1)
+        assert not await is_new(user_id)

@@ -1,4 +1,4 @@
-"""Processes that share a DiskStorer's folder: `python -m tests.storers.disk_processes FOLDER kill|count NUMBER`.
+"""Processes that use a DiskStorer's folder: `python -m tests.storers.disk_processes FOLDER WAY NUMBER`.
 
 Each begins as a fork of this one, which has imported everything and started nothing.
 
@@ -6,6 +6,10 @@ Each begins as a fork of this one, which has imported everything and started not
 last number that it saw confirmed for each key.
 
 `count`: NUMBER children each add to one record 50 times, by compare-and-set.
+
+`hang`: reads a record whose file never answers, says what came of it, and ends.
+
+`fork`: uses a storer, forks, and uses it on both sides.
 """
 
 import asyncio
@@ -18,7 +22,9 @@ import signal
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
+from aiosessions._errors import StorerError
 from aiosessions._tokens import new_version
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.storer import Record
@@ -102,6 +108,43 @@ def count(folder: str, processes: int) -> None:
     sys.stdout.write(f"{len(failed)} failed\n")
 
 
+def _put_a_pipe_there(folder: str) -> None:
+    (path,) = Path(folder).glob("records/*/[!.]*")
+    path.unlink()
+    os.mkfifo(path)
+
+
+def hang(folder: str, _: int) -> None:
+    async def read() -> str:
+        storer = DiskStorer(folder, timeout=timedelta(milliseconds=100))
+        await storer.create("k", numbered(1))
+        _put_a_pipe_there(folder)
+        try:
+            await storer.read("k")
+        except StorerError as error:
+            return type(error).__name__
+        return "an answer"
+
+    sys.stdout.write(asyncio.run(read()) + "\n")
+
+
+def fork(folder: str, _: int) -> None:
+    storer = DiskStorer(folder)
+
+    async def use(key: str) -> bool:
+        return await storer.create(key, numbered(1)) and await storer.read(key) is not None
+
+    asyncio.run(use("before"))
+    child = os.fork()
+    if child == 0:
+        sys.stdout.write(f"child {asyncio.run(use('child'))}\n")
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    sys.stdout.write(f"parent {asyncio.run(use('parent'))}\n")
+
+
 if __name__ == "__main__":
     gc.freeze()  # what was imported is not walked, and so not copied, in each child
-    {"kill": kill_writers, "count": count}[sys.argv[2]](sys.argv[1], int(sys.argv[3]))
+    ways = {"kill": kill_writers, "count": count, "hang": hang, "fork": fork}
+    ways[sys.argv[2]](sys.argv[1], int(sys.argv[3]))

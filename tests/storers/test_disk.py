@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,20 +10,26 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from aiosessions._errors import ConfigError, StorerError
 from aiosessions._tokens import new_version
-from aiosessions.storers._disk_file import HEAD_SIZE, pack
+from aiosessions.storers._disk_file import HEAD_SIZE, had_expired, pack
 from aiosessions.storers._disk_folder import DOUBT, DiskFolder
+from aiosessions.storers._disk_shards import Shards
+from aiosessions.storers._disk_sweep import START, Sweep
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.storer import Record
 from aiosessions.testing.suites_storer import (
@@ -35,15 +42,9 @@ from aiosessions.testing.suites_storer import (
     UserIndexedSuite,
     collected,
 )
-from tests.conftest import ASYNCIO, UVLOOP
 from tests.storers.disk_processes import INCREMENTS, KEYS, numbered
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module", params=[ASYNCIO, UVLOOP])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:  # Any: see tests/conftest.py
-    return request.param
 
 
 class TestDiskStorer(StorerSuite, CleanableSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
@@ -110,17 +111,24 @@ def locked(path: Path) -> Generator[None, None, None]:
         yield
 
 
-class Overtaken(DiskFolder):
-    """A folder in which another process writes just before we get a lock."""
+class Overtaken(Shards):
+    """Shards in which another process writes just before we get a lock."""
 
-    writes: list[Callable[[], object] | None]
+    writes: list[Callable[[], object]]
 
     @contextlib.contextmanager
-    def _locked(self, folder: str) -> Generator[None, None, None]:
-        if self.writes and (write := self.writes.pop(0)) is not None:
-            write()
-        with super()._locked(folder):
+    def locked(self, folder: str, patience: float) -> Generator[None, None, None]:
+        if self.writes:
+            self.writes.pop()()
+        with super().locked(folder, patience):
             yield
+
+
+def overtaken_folder(folder: Path, clock: MovableClock) -> tuple[DiskFolder, Overtaken]:
+    overtaken = DiskFolder(str(folder), fsync=False, clock=clock.now, timeout=1.0)
+    overtaken.shards = shards = Overtaken(str(folder), fsync=False)
+    shards.writes = []
+    return overtaken, shards
 
 
 @contextlib.contextmanager
@@ -242,6 +250,121 @@ def test_its_repr_shows_the_folder_and_nothing_that_is_in_it(storer: DiskStorer,
     assert repr(storer) == f"<DiskStorer of {folder}>"
 
 
+@pytest.mark.parametrize("tree", ["records", "owners"])
+async def test_a_shard_that_is_a_link_is_refused(
+    storer: DiskStorer, folder: Path, clock: MovableClock, tmp_path: Path, tree: str
+) -> None:
+    """S11: by open, by the first call, and by the first write to it of a storer that is open already."""
+    other = tmp_path / "other"
+    other.mkdir(0o700)
+    running = DiskStorer(folder, clock=clock.now)
+    assert await running.read("k") is None
+    await storer.create("k", record(clock, owner="ann"))
+    (shard,) = {path for path in (folder / tree).iterdir() if path.is_dir()}
+    shutil.rmtree(shard)
+    shard.symlink_to(other)
+    with pytest.raises(ConfigError, match="is a link"):
+        await DiskStorer(folder).open()
+    with pytest.raises(ConfigError, match="is a link"):
+        await DiskStorer(folder).read("k")
+    with pytest.raises(ConfigError, match="is a link"):
+        await running.create("k" if tree == "records" else "another", record(clock, owner="ann"))
+    assert list(other.iterdir()) == []
+
+
+def mount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str) -> Generator[None, None, None]:
+    """A file system of its own in *folder*; skips where this process may not mount one."""
+    folder.mkdir(0o700)
+    try:
+        mount(folder, ",".join(("mode=0700", *options)))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_open_refuses_a_folder_that_is_mounted_for_reading_only(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S13: though all that it needs is there; the message names the folder and the reason. Reads go on."""
+    first = record(clock)
+    with mounted(folder):
+        await storer.create("k", first)
+        mount(folder, "remount,ro")
+        other = DiskStorer(folder, clock=clock.now)
+        with pytest.raises(ConfigError, match=r"no session can be written there.*Read-only file system") as caught:
+            await other.open()
+        assert str(folder) in str(caught.value)
+        assert isinstance(caught.value.__cause__, OSError)
+        assert await other.read("k") == first
+        with pytest.raises(StorerError):
+            await other.delete("k")
+        mount(folder, "remount,rw")
+        await other.open()
+        await other.aclose()
+
+
+async def test_open_refuses_a_folder_that_this_process_may_not_write(tmp_path: Path) -> None:
+    """S13: by its mode; and one that it may not make."""
+    user = 12345 if os.geteuid() == 0 else os.geteuid()
+    place = Path(tempfile.mkdtemp())
+    folder = place / "sessions"
+    await DiskStorer(folder).open()
+    for path in (place, folder, folder / "records", folder / "owners"):
+        os.chown(path, user, -1)
+        path.chmod(0o500)
+    before = os.geteuid()
+    os.seteuid(user)  # in all threads
+    try:
+        for path in (folder, place / "another"):
+            with pytest.raises(ConfigError, match=r"no session can be written there.*Permission denied"):
+                await DiskStorer(path).open()
+    finally:
+        os.seteuid(before)
+        for path in (place, folder, folder / "records", folder / "owners"):
+            path.chmod(0o700)
+        shutil.rmtree(place)
+
+
+async def test_open_leaves_nothing_behind(storer: DiskStorer, folder: Path) -> None:
+    """S12, S13: neither what it tried nor what a process left that died while it tried."""
+    await storer.open()
+    (folder / "records" / ".probe").write_bytes(b"aio")
+    await DiskStorer(folder).open()
+    assert [path for path in everything(folder) if path.is_file()] == []
+
+
+async def test_where_no_file_can_be_made_clean_still_frees_some(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S10, S13: no inode is left, as on a disk of small files; also for a storer that begins there."""
+    with mounted(folder, "nr_inodes=60"):
+        failure: StorerError | None = None
+        while failure is None:
+            try:
+                await storer.create(os.urandom(8).hex(), record(clock, lives=60.0))
+            except StorerError as error:
+                failure = error
+        assert isinstance(failure.__cause__, OSError)
+        assert failure.__cause__.errno == errno.ENOSPC
+        stored = len(files(folder))
+        assert stored > 10
+        await clock.advance(200)
+        other = DiskStorer(folder, clock=clock.now)
+        with pytest.raises(StorerError, match="No space left"):
+            await other.open()
+        assert await other.clean() == stored
+        await other.open()
+        await other.aclose()
+
+
 async def test_two_storers_of_one_folder_are_one(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
     """S5, S17."""
     other = DiskStorer(folder, clock=clock.now)
@@ -310,10 +433,12 @@ async def test_clean_looks_again_under_the_lock(folder: Path, clock: MovableCloc
     (path,) = files(folder)
     await clock.advance(200)
     fresh = pack("k", record(clock))
-    overtaken = Overtaken(str(folder), fsync=False, clock=clock.now, timeout=1.0)
-    overtaken.writes = [None, lambda: path.write_bytes(fresh)]  # the first lock is for the list of names
-    assert overtaken.clean(int(path.name[:2], 16))[0] == 0
-    assert overtaken.writes == []
+    overtaken, shards = overtaken_folder(folder, clock)
+    shards.writes = [lambda: path.write_bytes(fresh)]
+    sweep = Sweep(overtaken, START)
+    assert not sweep.advance()
+    assert sweep.removed == 0
+    assert shards.writes == []
     assert await other.read("k") is not None
 
 
@@ -327,7 +452,7 @@ async def test_a_record_that_is_read_while_it_is_touched_is_read_again(
     await storer.touch("k", seen_at=clock.now() + 1, expires_at=clock.now() + 7200)
     after = path.read_bytes()
     half = after[: HEAD_SIZE // 2] + before[HEAD_SIZE // 2 :]
-    overtaken = Overtaken(str(folder), fsync=False, clock=clock.now, timeout=1.0)
+    overtaken, shards = overtaken_folder(folder, clock)
     looks: list[Callable[[], bool]] = [
         lambda: overtaken.glance(["k"]) == [DOUBT],
         lambda: overtaken.read("k") is not None,
@@ -335,7 +460,7 @@ async def test_a_record_that_is_read_while_it_is_touched_is_read_again(
     ]
     for look in looks:
         path.write_bytes(half)
-        overtaken.writes = [lambda: path.write_bytes(after)]
+        shards.writes = [lambda: path.write_bytes(after)]
         assert look()
 
 
@@ -367,6 +492,56 @@ async def test_touch_writes_in_place(storer: DiskStorer, folder: Path, clock: Mo
     assert path.stat().st_ino == inode
     assert changed
     assert max(changed) < HEAD_SIZE
+
+
+# A round of clean, broken off
+
+
+async def test_a_round_that_a_file_breaks_off_is_gone_on_with_behind_it(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S10: it holds up nothing but itself, for as long as it is there."""
+    for number in range(40):
+        await storer.create(f"k{number}", record(clock, lives=60.0))
+    paths = files(folder)
+    (obstacle,) = [path for path in paths[10:] if path.parent != paths[9].parent][:1]
+    obstacle.unlink()
+    obstacle.mkdir()
+    behind = len(paths) - paths.index(obstacle) - 1
+    await clock.advance(200)
+    with pytest.raises(StorerError):
+        await storer.clean()
+    assert len(files(folder)) == behind
+    for number in range(40):
+        await storer.create(f"more{number}", record(clock, lives=60.0))
+    await clock.advance(200)
+    with pytest.raises(StorerError):
+        await storer.clean()
+    assert files(folder) == []
+    obstacle.rmdir()
+    obstacle.write_bytes(b"")
+    assert await storer.clean() == 0
+    assert files(folder) == []
+
+
+async def test_a_shard_that_takes_longer_than_the_time_out_is_cleaned(
+    folder: Path, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S10: whatever lies in it: a step is short, and the next one begins where it ended. Here each file takes 2 ms."""
+    storer = DiskStorer(folder, clock=clock.now, timeout=timedelta(milliseconds=200))
+    first = record(clock, lives=60.0)
+    await storer.create("k", first)
+    (path,) = files(folder)
+    for number in range(200):
+        path.with_name(f"{path.name[:2]}{number:062x}").write_bytes(path.read_bytes())
+    await clock.advance(200)
+
+    def slowly(data: bytes, moment: float) -> bool:
+        time.sleep(0.002)
+        return had_expired(data, moment)
+
+    monkeypatch.setattr("aiosessions.storers._disk_folder.had_expired", slowly)
+    assert await storer.clean() == 201
 
 
 # The user index is S15
@@ -496,6 +671,34 @@ async def test_a_folder_that_vanishes_is_a_failure_and_no_logout(
     assert await storer.read("k") == first
 
 
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+async def test_a_folder_that_was_emptied_is_an_empty_folder(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S13: `rm -rf sessions/*` beside a running storer logs everybody out, and no call fails."""
+    calls = all_calls(storer, clock)
+    nothing: dict[str, object] = dict.fromkeys(calls, False)
+    nothing.update(read=None, create=True, clean=0, list_by_owner=[], delete_by_owner=0, keys=set[str]())
+    for name in calls:
+        await storer.create("k", record(clock, owner="ann"))
+        empty(folder)
+        answer = await calls[name]()
+        assert answer == nothing[name], name
+        assert await collected(storer.keys()) == ({"k"} if name == "create" else set())
+        await storer.delete("k")
+    again = record(clock, owner="ann")
+    assert await storer.create("k", again)
+    assert await storer.list_by_owner("ann") == [("k", again)]
+    assert {path.stat().st_mode for path in everything(folder) if path.is_dir()} == {stat.S_IFDIR | 0o700}
+
+
 async def test_a_file_that_cannot_be_read_is_a_failure(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
     """S13: and the reads that shared its hop get their answers."""
     good, bad = record(clock), record(clock)
@@ -595,28 +798,28 @@ async def test_a_reader_that_is_cancelled_cancels_no_other(storer: DiskStorer, c
         group.start_soon(cancelled, scopes[1])
         group.start_soon(read)
         group.start_soon(cancelled, scopes[2])
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         for scope in scopes:
             scope.cancel()
     assert answers == [first, first]
 
 
 def test_a_storer_serves_one_event_loop_after_another(storer: DiskStorer, clock: MovableClock) -> None:
-    """S14: also when the first ended before a read of its had begun."""
+    """S14: also when the first stopped while a read of its was under way."""
     first = record(clock)
 
-    async def create_and_read() -> Record | None:
-        await storer.create("k", first)
-        return await storer.read("k")
+    async def create() -> bool:
+        return await storer.create("k", first)
 
     async def read() -> Record | None:
         return await storer.read("k")
 
+    assert asyncio.run(create())
     loop = asyncio.new_event_loop()
     reading = loop.create_task(read())
     loop.call_soon(loop.stop)
     loop.run_forever()
-    assert asyncio.run(create_and_read()) == first
+    assert asyncio.run(read()) == first
     assert loop.run_until_complete(reading) == first
     loop.close()
 
@@ -632,6 +835,99 @@ async def test_a_disk_that_hangs_is_waited_for_no_longer_than_the_time_out(folde
         await storer.read("k")
     assert isinstance(caught.value.__cause__, TimeoutError)
     os.close(os.open(path, os.O_RDWR))  # the thread gets its answer
+
+
+# Threads
+
+
+def threads_of(folder: Path) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.endswith(f" {folder}")]
+
+
+def test_threads_of_the_application_that_sleep_hold_up_no_call(storer: DiskStorer, clock: MovableClock) -> None:
+    """S13: the event loop's own executor is the application's."""
+    first = record(clock)
+    wake = threading.Event()
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        sleeping = loop.run_in_executor(None, wake.wait)
+        try:
+            assert await storer.create("k", first)
+            assert await storer.read("k") == first
+        finally:
+            wake.set()
+        await sleeping
+
+    asyncio.run(use())
+
+
+def test_writers_that_wait_hold_up_neither_readers_nor_the_application(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S13: however many; `getaddrinfo` and files of the application need the event loop's executor."""
+    first = record(clock)
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        await storer.create("k", first)
+        (path,) = files(folder)
+        with locked(path.with_name(".lock")):
+            writes = [asyncio.ensure_future(storer.delete("k")) for _ in range(20)]
+            assert await storer.read("k") == first
+            assert await loop.run_in_executor(None, bool, 1)
+            assert await storer.read("k") == first
+            assert not any(write.done() for write in writes)
+        assert sum(await asyncio.gather(*writes)) == 1
+
+    asyncio.run(use())
+
+
+async def test_the_last_to_close_ends_the_threads(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
+    """S16: not before, and a storer that is used again has threads again."""
+    for _ in range(2):
+        await storer.open()
+        await storer.open()
+        await storer.create("k", record(clock))
+        await storer.read("k")
+        threads = threads_of(folder)
+        assert threads
+        await storer.aclose()
+        assert await storer.read("k") is not None
+        assert all(thread.is_alive() for thread in threads)
+        await storer.aclose()
+        for thread in threads:
+            await anyio.to_thread.run_sync(thread.join, 20)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_few_threads_serve_many_and_fewer_write_than_read(
+    storer: DiskStorer, folder: Path, clock: MovableClock
+) -> None:
+    """S13: and whoever comes one after another needs one of each."""
+    await storer.open()
+    for number in range(20):
+        await storer.create(f"k{number}", record(clock))
+        await storer.read(f"k{number}")
+    assert len(threads_of(folder)) == 2
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(storer.delete, f"k{number}")
+    names = [thread.name for thread in threads_of(folder)]
+    assert sum("writes" in name for name in names) <= 4
+    await storer.aclose()
+
+
+def test_a_disk_that_hangs_keeps_no_process_alive(folder: Path) -> None:
+    """S13: the thread that waits for it ends with the process."""
+    assert run_processes(folder, "hang", "1") == ["StorerError"]
+
+
+def test_a_process_that_was_forked_has_threads_of_its_own(folder: Path) -> None:
+    """S14: a storer that was used before the fork works on both sides."""
+    assert run_processes(folder, "fork", "1") == ["child True", "parent True"]
 
 
 async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import anyio
@@ -102,7 +102,9 @@ async def test_memcached_itself_forgets_and_never_too_early(client: emcache.Clie
     storer = MemcachedStorer(client, clock=lambda: start)
     await storer.create("k", Record(b"{}", b"", None, start, start, start + 0.5, new_version()))
     await anyio.sleep(0.6)
-    assert await storer.read("k") is not None, "memcached counts in whole seconds, and must not be early"
+    is_there = await storer.read("k") is not None
+    is_late = time.time() >= start + 1  # this machine had something else to do
+    assert is_there or is_late, "memcached counts in whole seconds, and must not be early"
     with anyio.fail_after(5):
         while await storer.read("k") is not None:  # noqa: ASYNC110 - the server tells nobody
             await anyio.sleep(0.05)
@@ -132,6 +134,113 @@ async def test_the_largest_session_fits_and_one_byte_more_is_refused(client: emc
     assert await storer.read("k") == largest
     with pytest.raises(SessionTooLargeError):
         await storer.replace("k", changed(largest, value=largest.value + b"x"), version=largest.version)
+
+
+async def test_a_server_with_a_limit_of_its_own_is_asked_for_it(no_server: Callable[[str], NoReturn]) -> None:
+    """S18: before anything is sent; a storer that nobody opened says so after the server; what was stored stays."""
+    with servers_memcached.started(no_server, "-I", "512k") as started:
+        async with opened(started.url) as storer:
+            first = record()
+            await storer.create("k", first)
+            limit = 0
+            for size in (524_000, 800_000):
+                with pytest.raises(SessionTooLargeError) as caught:
+                    await storer.replace("k", record(bytes(size)), version=first.version)
+                limit = caught.value.limit
+                assert 500_000 < limit < 524_000
+                assert caught.value.__cause__ is None
+                with pytest.raises(SessionTooLargeError):
+                    await storer.create("new", record(bytes(size)))
+            largest = record(bytes(limit - 100))
+            assert await storer.replace("k", largest, version=first.version)
+
+            unopened = MemcachedStorer.from_url(started.url)
+            for write in (
+                unopened.replace("k", record(bytes(800_000)), version=largest.version),
+                unopened.create("new", record(bytes(800_000))),
+            ):
+                with pytest.raises(SessionTooLargeError, match="is the limit"):
+                    await write
+            await unopened.aclose()
+            assert await storer.read("k") == largest
+
+
+async def test_a_server_that_stores_nothing_is_told_at_open(memcached_server: MemcachedServer) -> None:
+    """S13: though it answers."""
+    async with Proxy("127.0.0.1", memcached_server.port) as proxy:
+        proxy.drop_answers(to=b"add ")
+        storer = MemcachedStorer.from_url(f"memcached://127.0.0.1:{proxy.port}?timeout=0.3")
+        with pytest.raises(StorerError):
+            await storer.open()
+
+
+async def test_reads_of_one_turn_share_a_trip(client: emcache.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S14: each gets its own answer, present or not; also when some are cancelled."""
+    storer = MemcachedStorer(client)
+    stored = {f"k{number}": record(b"%d" % number) for number in range(100)}
+    for key, each in stored.items():
+        await storer.create(key, each)
+    many = client.gets_many
+    trips: list[int] = []
+
+    async def gets_many(keys: Sequence[bytes]) -> dict[bytes, emcache.Item]:
+        trips.append(len(keys))
+        return await many(keys)
+
+    monkeypatch.setattr(client, "gets_many", gets_many)
+    keys = [*stored, "absent"] * 2
+    reads = [asyncio.ensure_future(storer.read(key)) for key in keys]
+    await asyncio.sleep(0)
+    for read in reads[1::3]:
+        read.cancel()
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    for number, (key, answer) in enumerate(zip(keys, answers, strict=True)):
+        assert isinstance(answer, asyncio.CancelledError) if number % 3 == 1 else answer == stored.get(key)
+    assert 1 <= len(trips) <= 2
+
+
+def test_a_second_event_loop_has_a_client_of_its_own(memcached_server: MemcachedServer) -> None:
+    """S14: after use in another that is still there; each closes its own."""
+    storer = MemcachedStorer.from_url(f"{memcached_server.url}?prefix=loops:")
+    first = record()
+
+    async def use() -> Record | None:
+        await storer.create("k", first)
+        return await storer.read("k")
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(use()) == first
+
+    async def use_and_close() -> Record | None:
+        try:
+            return await use()
+        finally:
+            await storer.aclose()
+
+    assert asyncio.run(use_and_close()) == first
+    assert loop.run_until_complete(use_and_close()) == first
+    loop.close()
+
+
+def test_a_client_of_another_event_loop_is_a_storer_error(memcached_server: MemcachedServer) -> None:
+    """S13: never a bare RuntimeError, and the message says what it is."""
+    node = emcache.MemcachedHostAddress("127.0.0.1", memcached_server.port)
+
+    async def make() -> emcache.Client:
+        client = await emcache.create_client([node])
+        await client.gets(b"k")
+        return client
+
+    async def use(storer: MemcachedStorer) -> None:
+        for call in _calls(storer):
+            with pytest.raises(StorerError, match="serves one event loop"):
+                await call()
+
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(make())
+    loop.run_until_complete(client.close())
+    loop.close()
+    asyncio.run(use(MemcachedStorer(client)))
 
 
 async def test_what_somebody_else_stored_under_our_key_counts_as_absent(client: emcache.Client) -> None:

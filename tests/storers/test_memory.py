@@ -2,12 +2,17 @@
 
 import asyncio
 import gc
+import random
+import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from aiosessions._errors import ConfigError
 from aiosessions._tokens import new_handle, new_version
@@ -254,6 +259,67 @@ async def filled(count: int) -> MemoryStorer:
         value = Record(b'{"cart":[1,2,3]}', b"m" * 90, None, now, now, now + 86_400, new_version())
         await storer.create("app:" + new_handle(), value)
     return storer
+
+
+@pytest.mark.parametrize("max_sessions", [None, 20])
+def test_threads_share_it(max_sessions: int | None) -> None:
+    """S3, S5, S13: each with an event loop of its own; compare-and-set holds, and no error of a dict comes out."""
+    storer = MemoryStorer(max_sessions=max_sessions)
+    errors: list[Exception] = []
+    won: list[bool] = []
+
+    async def count() -> None:
+        while len(won) < 600:
+            found = await storer.read("counter")
+            assert found is not None
+            after = changed(found, value=b"%d" % (int(found.value) + 1), version=new_version())
+            if await storer.replace("counter", after, version=found.version):
+                won.append(True)
+
+    async def live_and_die(chance: random.Random) -> None:
+        for _ in range(1_500):
+            key, now = f"k{chance.randrange(8)}", time.time()
+            owner = chance.choice([None, "ann", "bob"])
+            if await storer.create(key, Record(b"", b"", owner, now, now, now + 0.000_05, new_version())):
+                await storer.touch(key, seen_at=now, expires_at=now + 0.000_1)
+            await storer.read(key)
+            ends: list[Callable[[], Awaitable[object]]] = [
+                storer.clean,
+                partial(storer.delete, key),
+                partial(storer.delete_by_owner, "ann"),
+            ]
+            await chance.choice(ends)()
+
+    def run(number: int) -> None:
+        try:
+            asyncio.run(count() if number % 2 else live_and_die(random.Random(number)))
+        except Exception as error:  # noqa: BLE001 (it is shown below)
+            errors.append(error)
+
+    asyncio.run(storer.create("counter", Record(b"0", b"", "ann's boss", 0.0, 0.0, None, new_version())))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
+    counter = asyncio.run(storer.read("counter"))
+    assert counter is not None
+    assert int(counter.value) == len(won)
+    asyncio.run(_end_all(storer))
+    assert leftovers(storer) == 0
+
+
+async def _end_all(storer: MemoryStorer) -> None:
+    for key in await collected(storer.keys()):
+        await storer.delete(key)
+    for number in range(8):
+        await storer.read(f"k{number}")
 
 
 def test_its_repr_shows_no_key_and_no_value() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -66,7 +67,7 @@ class MovedBackClock:
         await self._pool  # asyncpg: connects, if nobody did yet
         times = ", ".join(
             f"{name} = {name} - make_interval(secs => {seconds})"
-            for name in ("created_at", "seen_at", "expires_at", "forget_at")
+            for name in ("created_at", "seen_at", "expires_at", "forget_at", "clean_at")
         )
         for table in ("sessions", "others"):
             if await self._pool.fetchval("SELECT to_regclass($1)", table):
@@ -168,7 +169,7 @@ async def test_an_older_table_is_completed(pool: asyncpg.Pool) -> None:
     await storer.create("k", kept)
     await storer.aclose()
     await pool.execute("""
-        DROP TRIGGER sessions_updated_at ON sessions; DROP FUNCTION sessions_updated_at; DROP INDEX sessions_user_id;
+        DROP TRIGGER sessions_updated_at ON sessions; DROP FUNCTION sessions_updated_at; DROP INDEX sessions_by_user;
         ALTER TABLE sessions DROP COLUMN raw, DROP COLUMN updated_at, DROP COLUMN forget_at
     """)
 
@@ -324,6 +325,60 @@ async def test_a_document_is_jsonb_where_it_comes_back_equal_and_raw_where_not(
         assert got.value == document
 
 
+@pytest.mark.parametrize(
+    "document", [b"[-0.0]", b"-0.0", b"-0", b'{"a":-0.0}', b"[1e16]", b"1e+16", b'[1,"-0",-0.0]', b"[1.5e-9]"]
+)
+def test_what_msgspec_writes_is_looked_through_too(document: bytes) -> None:
+    """S2: the short way is for what JSONB keeps."""
+    assert survives_jsonb(document) is None
+    for harmless in (b'{"day":"2026-01-05","id":"3e4f-0","a":0.0,"b":-1}', b'[",-0,"]', b'[":1e5"]'):
+        assert survives_jsonb(harmless) == harmless.decode()
+
+
+async def test_a_large_value_does_not_hold_up_the_event_loop(pool: asyncpg.Pool) -> None:
+    """Issue 9: a document that needs a close look is looked at in another thread; here, by few calls of Python's."""
+    storer = PostgresStorer(pool)
+    await storer.open()
+    large = json.dumps({"rows": [{"id": number, "price": number / 10} for number in range(8000)]}).encode()
+    called = 0
+
+    def count(*_: object) -> None:
+        nonlocal called
+        called += 1
+
+    stored = record(large)
+    sys.setprofile(count)
+    try:
+        assert await storer.create("k", stored)
+    finally:
+        sys.setprofile(None)
+    assert called < 8000
+    found = await storer.read("k")
+    assert found is not None
+    assert json.loads(found.value) == json.loads(large)
+
+
+async def test_a_user_s_many_sessions_are_listed_in_pages(postgres_server: PostgresServer, pool: asyncpg.Pool) -> None:
+    """S15: each answer is small, and each session is listed once, whatever the number."""
+    await pool
+    async with Proxy("127.0.0.1", postgres_server.port) as proxy:
+        storer = PostgresStorer.from_url(f"{_through(postgres_server, proxy)}&max_size=1")
+        await storer.open()
+        for count in (1, 499, 500, 501, 1700):
+            await pool.execute("DELETE FROM sessions")
+            await pool.execute(f"""
+                INSERT INTO sessions (key_hash, key, value, meta, user_id, created_at, seen_at, version)
+                SELECT sha256(n::text::bytea), 'p' || n, '{{}}', '', 'ann', now(), now(), n
+                FROM generate_series(1, {count}) n
+            """)
+            await storer.list_by_owner("ann")
+            proxy.tally.reset()
+            found = await storer.list_by_owner("ann", prefix="p")
+            assert sorted(key for key, _ in found) == sorted(f"p{number + 1}" for number in range(count))
+            assert proxy.tally.round_trips == count // 500 + 1
+        await storer.aclose()
+
+
 async def test_codecs_that_the_application_gave_its_pool_do_not_matter(postgres_server: PostgresServer) -> None:
     """People set a JSON codec for their own queries."""
 
@@ -391,6 +446,118 @@ async def test_clean_works_in_batches_and_passes_over_rows_that_are_in_use(pool:
         await connection.fetch("SELECT FROM sessions WHERE version = 7 FOR UPDATE")
         assert await storer.clean() == 2499
     assert await storer.clean() == 1
+
+
+@pytest.mark.parametrize("older", [False, True])
+async def test_clean_costs_what_expired_and_not_what_is_stored(
+    postgres_server: PostgresServer, pool: asyncpg.Pool, older: bool
+) -> None:
+    """S10: of twenty thousand rows, known to the planner or not, it looks at those that are due, through an index."""
+    await make_table(pool, older=older)
+    fill = """
+        INSERT INTO sessions (key_hash, key, meta, created_at, seen_at, forget_at, version)
+        SELECT sha256(n::text::bytea), n, '', now(), now(), now() + make_interval(secs => n - 2562), n
+        FROM generate_series(1, 20000) n
+    """
+    await pool.execute(fill)
+    for analyzed in ("SELECT", "ANALYZE sessions"):
+        if not older:
+            await pool.execute("UPDATE sessions SET clean_at = forget_at")
+        await pool.execute(analyzed)
+        storer = PostgresStorer.from_url(postgres_server.url)
+        await storer.open()
+        before = await looked_at(pool)
+        assert 2490 <= await storer.clean() <= 2530  # a minute of them is too young
+        await storer.aclose()  # its statistics are published when its connection ends
+        after = before
+        while after == before:
+            after = await looked_at(pool)
+        assert after[0] == before[0], "the whole table was read"
+        # A planner that knows nothing of the table has each batch sort those that are left.
+        assert after[1] - before[1] < (3 if "ANALYZE" in analyzed else 6) * 2530
+        await pool.execute("DELETE FROM sessions WHERE version <= 2600; " + fill.replace("(1, 20000)", "(1, 2600)"))
+
+
+async def looked_at(pool: asyncpg.Pool) -> tuple[int, int]:
+    """How many rows were read by going through the table, and through its indexes."""
+    query = "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'sessions'"
+    (row,) = await pool.fetch(f"SELECT pg_stat_clear_snapshot(), s.* FROM ({query}) s")
+    _, by_table, by_index = row
+    return by_table, by_index
+
+
+async def make_table(pool: asyncpg.Pool, *, older: bool) -> None:
+    """The table, or the one that was made before `clean_at` was."""
+    await pool
+    await pool.execute(schema_sql())
+    if older:
+        await pool.execute("ALTER TABLE sessions DROP COLUMN clean_at")
+        await pool.execute("CREATE INDEX sessions_forget_at ON sessions (forget_at)")
+
+
+async def test_a_session_that_lives_on_is_found_when_it_ends(pool: asyncpg.Pool) -> None:
+    """S7, S10: `clean` passes over it, and comes back; one that ends sooner than it was to is found sooner."""
+    storer = PostgresStorer(pool)
+    await storer.open()
+    touched, shortened = record(), record(lives=9000.0)
+    await storer.create("touched", touched)
+    await storer.create("shortened", shortened)
+    await storer.touch("touched", seen_at=touched.seen_at, expires_at=touched.seen_at + 600)
+    clock = MovedBackClock(pool)
+    await clock.advance(200)
+    assert await storer.clean() == 0
+    assert await storer.read("touched") is not None
+    await storer.replace("shortened", record(lives=60.0), version=shortened.version)
+    await clock.advance(200)
+    assert await storer.clean() == 1
+    assert await collected(storer.keys()) == {"touched"}
+    await clock.advance(300)
+    assert await storer.clean() == 1
+
+
+async def test_an_earlier_version_s_table_is_used_as_it_is_until_the_printed_sql_is_run(pool: asyncpg.Pool) -> None:
+    """Issue 9: nothing is altered while the application starts."""
+    await make_table(pool, older=True)
+    stored = record(lives=-61)
+    storer = PostgresStorer(pool)
+    for has_column in (False, True):
+        await storer.open()
+        columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'sessions'::regclass AND attname = 'clean_at'"
+        assert bool(await pool.fetchval(columns)) is has_column
+        assert await storer.create("k", stored)
+        assert await storer.create("j", record())
+        assert await race(20, lambda n: storer.create(f"k{n}", stored)) == [True] * 20
+        assert await storer.clean() == 21
+        await storer.aclose()
+        await pool.execute(schema_sql())
+        if not has_column:
+            assert await storer.delete("j")
+    assert await pool.fetchval("SELECT count(*) FROM pg_indexes WHERE indexname = 'sessions_forget_at'") == 0
+
+
+async def test_touches_and_writes_look_at_no_index(postgres_server: PostgresServer, pool: asyncpg.Pool) -> None:
+    """Issue 9: most are HOT updates: no indexed column moves, and a page has room for them."""
+    await pool
+    storer = PostgresStorer.from_url(postgres_server.url)
+    await storer.open()
+    stored = {f"k{number}": record(b'{"n": "%s"}' % (b"x" * 200), owner="ann") for number in range(500)}
+    await race(500, lambda n: storer.create(f"k{n}", stored[f"k{n}"]))
+
+    async def touch_and_write(first: int) -> None:
+        for key in [f"k{number}" for number in range(first, 500, 10)]:
+            before = stored[key]
+            seen_at = before.seen_at + 1
+            after = stored[key] = changed(before, seen_at=seen_at, expires_at=seen_at + 60, version=new_version())
+            assert await storer.touch(key, seen_at=seen_at, expires_at=seen_at + 60)
+            assert await storer.replace(key, after, version=before.version)
+
+    await race(10, touch_and_write)
+    await storer.aclose()  # its statistics are published when its connections end
+    updated = hot = 0
+    while updated < 1000:
+        query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
+        ((_, updated, hot),) = await pool.fetch(f"SELECT pg_stat_clear_snapshot(), s.* FROM ({query}) s")
+    assert hot > 0.8 * updated
 
 
 async def test_one_replica_cleans_at_a_time(pool: asyncpg.Pool) -> None:

@@ -1,11 +1,15 @@
 """PostgresStorer while answers get lost, the server hangs, crashes and comes back, and callers give up."""
 
 import asyncio
+import gc
 import json
+import os
 import random
 import time
 import traceback
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,11 +20,11 @@ import asyncpg
 import pytest
 from msgspec.structs import replace as changed
 
-from aiosessions._errors import StorerError
+from aiosessions._errors import ConfigError, StorerError
 from aiosessions._tokens import new_version
 from aiosessions.storers.postgres import PostgresStorer
 from aiosessions.storers.storer import Record
-from aiosessions.testing.suites_storer import collected
+from aiosessions.testing.suites_storer import collected, race
 from tests import servers_sql
 from tests.conftest import ASYNCIO, UVLOOP
 from tests.proxy import Proxy
@@ -233,6 +237,138 @@ async def test_a_pool_without_free_connections_is_a_storer_error(postgres_server
     await recovered(storer)
     await pool.execute("DROP TABLE busy")
     await pool.close()
+
+
+@pytest.mark.parametrize("tls", ["", "&sslmode=disable"])
+async def test_a_server_that_hangs_floods_no_log(
+    postgres_server: PostgresServer, proxy: Proxy, caplog: pytest.LogCaptureFixture, tls: str
+) -> None:
+    """S13: each call says so to its caller, and asyncio has nothing to add: no exception that nobody retrieved."""
+    address = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?table=hanging&max_size=5&timeout=0.3{tls}"
+    storer = PostgresStorer.from_url(address)
+    await storer.open()
+
+    async def fail(number: int) -> None:
+        with pytest.raises(StorerError, match="no answer"):
+            await (storer.read("k") if number % 2 else storer.list_by_owner(f"u{number}"))
+
+    for connected in (True, False):
+        proxy.silent = True
+        if not connected:
+            proxy.cut()
+        for _ in range(3):
+            await race(20, fail)
+        proxy.silent = False
+        proxy.cut()
+    await recovered(storer)
+    await storer.aclose()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not [entry.getMessage() for entry in caplog.records if entry.name == "asyncio" and entry.levelno >= 30]
+    connection = await asyncpg.connect(postgres_server.url)
+    await connection.execute("DROP TABLE hanging")
+    await connection.close()
+
+
+def test_a_second_event_loop_has_a_pool_of_its_own(postgres_server: PostgresServer) -> None:
+    """S13, S16: one storer, used by loops one after another and at once, in threads; closed or not before they end."""
+    storer = PostgresStorer.from_url(f"{postgres_server.url}&table=loops")
+    expected = record()
+
+    async def use(number: int) -> None:
+        await storer.open()
+        keys = [f"{number}-{key}" for key in range(20)]
+        await race(20, lambda n: storer.create(keys[n], expected))
+        assert await race(20, lambda n: storer.read(keys[n])) == [expected] * 20
+        assert await race(20, lambda n: storer.delete(keys[n])) == [True] * 20
+        await storer.aclose()
+
+    for number in range(2):
+        asyncio.run(use(number))
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(asyncio.run, use(number)) for number in range(8)]:
+            done.result(30)
+
+    async def forget() -> None:
+        await storer.open()
+        assert await storer.create("k", expected)
+
+    async def remember() -> None:
+        assert await storer.read("k") == expected
+        connection = await asyncpg.connect(postgres_server.url)
+        await connection.execute("DROP TABLE loops")
+        await connection.close()
+        await storer.aclose()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # asyncio's: nobody closed the first loop's connections
+        asyncio.run(forget())
+        asyncio.run(remember())
+        gc.collect()
+
+
+def test_a_pool_of_the_application_s_in_a_second_loop_is_refused(postgres_server: PostgresServer) -> None:
+    """S13: asyncpg would say that a future is attached to another loop, or that the loop is closed."""
+
+    async def first() -> asyncpg.Pool:
+        pool = await asyncpg.create_pool(postgres_server.url, min_size=0)
+        await PostgresStorer(pool, table="loops").open()
+        await pool.execute("DROP TABLE loops")
+        await pool.close()
+        return pool
+
+    async def used_before() -> None:
+        with pytest.raises(ConfigError, match="event loop"):
+            await storer.read("k")
+
+    async def used_elsewhere() -> None:
+        with pytest.raises(StorerError):
+            await PostgresStorer(pool, table="loops").read("k")
+
+    pool = asyncio.run(first())
+    asyncio.run(used_elsewhere())
+    storer = PostgresStorer(pool)
+
+    async def use() -> None:
+        with pytest.raises(StorerError):
+            await storer.read("k")
+
+    asyncio.run(use())
+    asyncio.run(used_before())
+
+
+def test_a_process_that_was_forked_after_use_has_a_pool_of_its_own(postgres_server: PostgresServer) -> None:
+    """S13: the child's calls go over its own connections, and the parent's stay whole."""
+
+    async def main() -> None:
+        storer = PostgresStorer.from_url(f"{postgres_server.url}&table=forked&max_size=1")
+        await storer.open()
+        assert await storer.create("k", record())
+        child = os.fork()
+        if not child:
+            os._exit(0 if _child_reads(storer) else 1)
+        _, status = await anyio.to_thread.run_sync(os.waitpid, child, 0)
+        assert status == 0
+        assert await storer.delete("k")
+        await storer.aclose()
+        connection = await asyncpg.connect(postgres_server.url)
+        await connection.execute("DROP TABLE forked")
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def _child_reads(storer: PostgresStorer) -> bool:
+    async def read() -> bool:
+        await storer.open()
+        found = await storer.read("k")
+        await storer.aclose()
+        return found is not None
+
+    try:
+        return asyncio.run(read())
+    except BaseException:  # noqa: BLE001 - whatever it was, the parent's test must not go on in the child
+        return False
 
 
 async def recovered(storer: PostgresStorer, key: str = "recovered", expected: Record | None = None) -> None:

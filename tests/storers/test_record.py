@@ -5,7 +5,7 @@ import gc
 import pytest
 from msgspec.structs import replace as changed
 
-from aiosessions import DiskStorer, Durable, MemoryStorer, Record
+from aiosessions import DiskStorer, Durable, MemoryStorer, Record, SQLiteStorer
 
 RECORD = Record(b"secret value", b"secret meta", "ann", 1.5, 2.5, 3.5, 7)
 
@@ -53,4 +53,5 @@ def test_a_storer_that_does_not_say_whether_it_is_durable_is_not_known_to_be() -
     """F16: found by isinstance."""
     assert isinstance(MemoryStorer(), Durable)
     assert isinstance(DiskStorer("unused"), Durable)
+    assert isinstance(SQLiteStorer("unused"), Durable)
     assert not isinstance(object(), Durable)

@@ -242,7 +242,7 @@ class TestReplicas:
         """S13, F4: WAIT; too few in time is an error, and a re-sent write waits like the first."""
         with valkey(repl_diskless_sync_delay=0) as server, replica_of(server) as replica:
             async with Proxy(server.host, server.port) as proxy, Redis(port=proxy.port) as client:
-                storer = RedisStorer(client, prefix="", wait_replicas=1, timeout=SHORT)
+                storer = RedisStorer(client, prefix="", wait_replicas=1, timeout=2 * SHORT)
                 first, second, third = (a_record("ann") for _ in range(3))
                 assert await storer.create("k", first)
                 proxy.tally.reset()

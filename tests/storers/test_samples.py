@@ -4,7 +4,9 @@ Nothing here is ever changed, only added to: a storer that cannot read one of th
 """
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from msgspec.structs import replace as changed
 from redis.asyncio import Redis
 
-from aiosessions import DiskStorer, Record, StorerError
+from aiosessions import DiskStorer, Record, SQLiteStorer, StorerError
 from aiosessions.storers.memcached import MemcachedStorer
 from aiosessions.storers.postgres import PostgresStorer
 from aiosessions.storers.redis import RedisStorer
@@ -55,6 +57,31 @@ FILES = {
     BARE: "61696f73657373013d29f75b0000000a" + PACKED[BARE] + "6170703ac3a923255c00",
 }
 REDIS_VALUES = {OWNED: "41f83b8bc9b80000" + PACKED[OWNED], BARE: "7ff0000000000000" + PACKED[BARE]}
+
+DATABASE = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    value TEXT NOT NULL,
+    meta BLOB NOT NULL,
+    owner TEXT,
+    created_at REAL NOT NULL,
+    seen_at REAL NOT NULL,
+    expires_at REAL,
+    version INTEGER NOT NULL
+);
+CREATE INDEX sessions_owner ON sessions (owner) WHERE owner IS NOT NULL;
+CREATE INDEX sessions_expires_at ON sessions (expires_at) WHERE expires_at IS NOT NULL;
+PRAGMA application_id = 1634299763;
+PRAGMA user_version = 1;
+"""
+SQLITE_ROWS = {
+    OWNED: """X'6170703ac3a923255c00', '{"name":"café","n":1}', X'00ff6d657461', 'Ж\x01',"""
+    " 1700000000.25, 1700000100.5, 4102444800.0, 81985529216486895",
+    BARE: "X'6170703ac3a923255c00', '{}', X'', NULL, 1700000000.0, 1700000000.0, NULL, 9223372036854775807",
+}
+"""A text that has NUL is kept as bytes."""
 
 TABLE = """
 CREATE TABLE samples (
@@ -145,6 +172,44 @@ async def test_a_memcached_item_is_read_for_ever(memcached: emcache.Client, reco
     storer = MemcachedStorer(memcached)
     assert await storer.read(KEY) == record
     assert await storer.replace(KEY, changed(record, version=1), version=record.version)
+
+
+@pytest.mark.parametrize("record", [OWNED, BARE], ids=["owned", "bare"])
+async def test_an_sqlite_row_is_read_for_ever(tmp_path: Path, record: Record) -> None:
+    """S2: a file as this version makes it, in whichever of SQLite's types it keeps each text."""
+    path = tmp_path / "sessions.db"
+    path.touch(0o600)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(DATABASE)
+        connection.execute(f"INSERT INTO sessions VALUES (1, {SQLITE_ROWS[record]})")
+        connection.commit()
+    storer = SQLiteStorer(path)
+    assert await storer.read(KEY) == record
+    assert await collected(storer.keys()) == {KEY}
+    assert await storer.list_by_owner(OWNER) == ([(KEY, record)] if record.owner else [])
+    assert await storer.clean() == 0
+    assert await storer.touch(KEY, seen_at=record.seen_at + 1, expires_at=record.expires_at)
+    assert await storer.read(KEY) == changed(record, seen_at=record.seen_at + 1)
+    await storer.aclose()
+
+
+@pytest.mark.parametrize("record", [OWNED, BARE], ids=["owned", "bare"])
+async def test_an_sqlite_file_is_made_as_it_was(tmp_path: Path, record: Record) -> None:
+    """S2: what this version writes is what the sample says, so that an older one reads it too."""
+    storer = SQLiteStorer(tmp_path / "made.db")
+    await storer.create(KEY, record)
+    await storer.aclose()
+    contents: list[list[str]] = []
+    with (
+        closing(sqlite3.connect(tmp_path / "sample.db")) as sample,
+        closing(sqlite3.connect(tmp_path / "made.db")) as made,
+    ):
+        sample.executescript(DATABASE)
+        sample.execute(f"INSERT INTO sessions VALUES (1, {SQLITE_ROWS[record]})")
+        for connection in (sample, made):
+            numbers = [connection.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")]
+            contents.append([*map(str, numbers), *connection.iterdump()])
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize("record", [OWNED, BARE], ids=["owned", "bare"])

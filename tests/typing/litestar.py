@@ -10,8 +10,8 @@ from tests.typing.stores import AppData
 
 
 def the_plugin_is_one_of_litestar_s(store: Store[AppData]) -> Litestar:
-    SessionPlugin(store)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    return Litestar(plugins=[SessionPlugin(session=store)])
+    SessionPlugin(store)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+    return Litestar(plugins=[SessionPlugin(origins=[], refresh=[store, (store, "other")], session=store)])
 
 
 async def a_request_is_passed_straight_in(

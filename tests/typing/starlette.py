@@ -14,7 +14,7 @@ from tests.typing.stores import AppData
 
 
 def the_middleware_is_one_of_starlette_s(store: Store[AppData], plain: Store[dict[str, object]]) -> Starlette:
-    app = Starlette(middleware=[Middleware(SessionMiddleware, stores=[store], refresh=[store])])
+    app = Starlette(middleware=[Middleware(SessionMiddleware, stores=[store], refresh=[store, (store, "other")])])
     app.add_middleware(SessionMiddleware, stores=[store, plain])
     app.add_middleware(SessionMiddleware, shops=[store])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     return app

@@ -11,7 +11,7 @@ import pytest
 
 import aiosessions
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "sqlite_storer"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "sqlalchemy_storer"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_its_own_tests_pass_where_it_is_installed(installed: Path, tmp_path: Path) -> None:
     """Issue 3: away from this tree, with the suites, by entry point."""
-    shutil.copy(EXAMPLE / "test_aiosessions_sqlite.py", tmp_path)
+    shutil.copy(EXAMPLE / "test_aiosessions_sqlalchemy.py", tmp_path)
     ours = Path(aiosessions.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"],
@@ -46,6 +46,6 @@ def test_its_own_tests_pass_where_it_is_installed(installed: Path, tmp_path: Pat
 
 def test_the_package_is_complete(installed: Path) -> None:
     """One module and its entry point."""
-    assert (installed / "aiosessions_sqlite.py").is_file()
+    assert (installed / "aiosessions_sqlalchemy.py").is_file()
     (entry_points,) = installed.glob("*.dist-info/entry_points.txt")
-    assert entry_points.read_text() == "[aiosessions.storers]\nsqlite = aiosessions_sqlite:from_url\n"
+    assert entry_points.read_text() == "[aiosessions.storers]\nsqlalchemy = aiosessions_sqlalchemy:from_url\n"

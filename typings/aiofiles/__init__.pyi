@@ -1,1 +1,0 @@
-"""What we use of aiofiles, which ships no types."""
