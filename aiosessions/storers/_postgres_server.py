@@ -84,7 +84,7 @@ class Server:
     def __init__(self, source: "Pool | OwnPools", timeout: float) -> None:
         self._source = source
         self._timeout = timeout
-        self._lines = Loops(self._new_line)
+        self._lines = Loops(self._new_line, who="PostgresStorer")
         self._is_taken = False
         self.where = f"PostgreSQL at {source.where}" if isinstance(source, OwnPools) else "PostgreSQL"
 

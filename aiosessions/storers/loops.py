@@ -1,4 +1,4 @@
-"""One of its own for each event loop."""
+"""One of its own for each event loop of each process: what a client has connected works nowhere else."""
 
 import asyncio
 import os
@@ -15,16 +15,20 @@ T = TypeVar("T")
 class Loops(Generic[T]):
     """Makes one for each event loop of each process, when it is first asked for.
 
-    Those of loops that are closed, and of the process that this one was forked from, are forgotten: nobody can end
-    them from here.
+    Those of loops that are closed are forgotten. Those of the process that this one was forked from stay: to let go of
+    them would close, in its own loop's selector, what the parent still uses.
 
     Args:
         make: makes one for the running loop.
+        who: the storer that asks, for messages.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    __slots__ = ("_made", "_make", "_who")
+
+    def __init__(self, make: Callable[[], T], *, who: str) -> None:
         self._make = make
-        self._made: dict[asyncio.AbstractEventLoop, tuple[int, T]] = {}
+        self._who = who
+        self._made: dict[tuple[int, asyncio.AbstractEventLoop], T] = {}
 
     def here(self) -> T:
         """The running loop's own.
@@ -33,15 +37,15 @@ class Loops(Generic[T]):
             ConfigError: this is no event loop of asyncio.
         """
         try:
-            loop = asyncio.get_running_loop()
+            place = os.getpid(), asyncio.get_running_loop()
         except RuntimeError:
-            raise ConfigError("PostgresStorer runs on asyncio, like asyncpg: on trio choose another storer") from None
-        process, made = self._made.get(loop, (0, None))
-        if made is not None and process == os.getpid():
-            return made
+            raise ConfigError(f"{self._who} runs on asyncio, like its driver: on trio choose another storer") from None
+        made = self._made.get(place)
+        return self._made_for(place) if made is None else made
 
+    def _made_for(self, place: tuple[int, asyncio.AbstractEventLoop]) -> T:
+        here, _ = place
         made = self._make()
-        here = os.getpid()
-        known = {old: entry for old, entry in self._made.items() if not old.is_closed() and entry[0] == here}
-        self._made = known | {loop: (here, made)}
+        known = {old: each for old, each in self._made.items() if old[0] != here or not old[1].is_closed()}
+        self._made = known | {place: made}
         return made

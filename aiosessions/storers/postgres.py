@@ -47,9 +47,8 @@ class PostgresStorer:
 
     Calls that come in one tick of the event loop share a statement (`batches.py`), and each gets its own answer: one
     whose row somebody holds waits alone. A statement needs nothing of its connection afterwards, so that pgbouncer may
-    pool transactions
-    (the pool then needs `statement_cache_size=0`). PostgreSQL 14 or later, encoding UTF8, and transactions at the
-    default isolation, READ COMMITTED.
+    pool transactions (the pool then needs `statement_cache_size=0`). PostgreSQL 14 or later, encoding UTF8, and
+    transactions at the default isolation, READ COMMITTED.
 
     Args:
         pool: from `asyncpg.create_pool`, awaited or not; never closed. (asyncpg gives a pool up whose first connection
@@ -105,7 +104,7 @@ class PostgresStorer:
         self._server = server
         self.durable: bool = not layout.unlogged
         self.stores_json: bool = layout.is_jsonb
-        self._openings = Loops(lambda: Openings(self._prepare, server.close))
+        self._openings = Loops(lambda: Openings(self._prepare, server.close), who="PostgresStorer")
         self._reads = Batches(self._read_all, most=_TOGETHER)
         self._say(Statements(layout))
 

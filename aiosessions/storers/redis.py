@@ -1,6 +1,7 @@
 """Sessions in Redis, Valkey or Redict: one server, a Sentinel's master, or a cluster."""
 
 import math
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,11 +14,11 @@ from secrets import token_hex
 
 from aiosessions._errors import ConfigError, StorerError
 from aiosessions.storers._redis_driver import Client, forbidden
-from aiosessions.storers._redis_loops import PerLoop
 from aiosessions.storers._redis_scripts import HEAL, INDEX, TIME, TIMES, Call, a_call
 from aiosessions.storers._redis_server import COMMANDS, RedisServer
 from aiosessions.storers._redis_url import clients_from_url
 from aiosessions.storers.bounded import seconds_of
+from aiosessions.storers.loops import Loops
 from aiosessions.storers.openings import Openings
 from aiosessions.storers.packed import pack, unpack
 from aiosessions.storers.storer import Record
@@ -97,17 +98,21 @@ class RedisStorer:
             server.openings = Openings(partial(self._prepare, server), partial(server.aclose, is_owner=owns_client))
             return server
 
-        def again(*, is_forked: bool) -> RedisServer:
+        first, used_in = served_by(client), list[int]()
+
+        def server() -> RedisServer:
+            if not used_in:
+                used_in.append(os.getpid())
+                return first
             if self._make_client is not None:
                 return served_by(self._make_client())
-            if is_forked:
+            if used_in[0] != os.getpid():
                 raise ConfigError("client was used before this process was forked: make it afterwards, or give a URL")
             return served_by(client)
 
-        first = served_by(client)
         self._where = first.where
         self._is_cluster = first.is_cluster
-        self._servers = PerLoop(first, again)
+        self._servers = Loops(server, who="RedisStorer")
 
     @classmethod
     def from_url(cls, url: str) -> "RedisStorer":
