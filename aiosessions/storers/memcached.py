@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions.storers._exptime import DELETED, lifetime, seconds_between, whole
@@ -253,8 +253,8 @@ class MemcachedStorer:
 
     async def _look_up_together(self, names: Sequence[bytes]) -> Sequence[emcache.Item | None]:
         with self._bounded():
-            client = await self._emcache()
-            found = {} if client is None else await client.gets_many(names)
+            client = cast("emcache.Client", await self._emcache())  # no other says how many servers there are
+            found = await client.gets_many(names)
         return [found.get(name) for name in names]
 
     async def _look_up(self, name: bytes) -> emcache.Item | None:

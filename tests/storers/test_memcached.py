@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -98,15 +99,19 @@ def record(value: bytes = b"{}", *, owner: str | None = None, lives: float | Non
 
 async def test_memcached_itself_forgets_and_never_too_early(client: emcache.Client) -> None:
     """S9: the lifetime is given to the server as well, rounded up: a reader whose clock stands still sees its end."""
-    start = time.time()
-    storer = MemcachedStorer(client, clock=lambda: start)
-    await storer.create("k", Record(b"{}", b"", None, start, start, start + 0.5, new_version()))
-    await anyio.sleep(0.6)
-    is_there = await storer.read("k") is not None
-    is_late = time.time() >= start + 1  # this machine had something else to do
-    assert is_there or is_late, "memcached counts in whole seconds, and must not be early"
+    for number in range(20):
+        start, key = time.time(), f"k{number}"
+        storer = MemcachedStorer(client, clock=partial(float, start))
+        await storer.create(key, Record(b"{}", b"", None, start, start, start + 0.5, new_version()))
+        await anyio.sleep(0.6)
+        is_there = await storer.read(key) is not None
+        if time.time() < start + 1:  # or else this machine had something else to do, and the next try counts
+            break
+    else:
+        pytest.fail("no try was in time")
+    assert is_there, "memcached counts in whole seconds, and must not be early"
     with anyio.fail_after(5):
-        while await storer.read("k") is not None:  # noqa: ASYNC110 - the server tells nobody
+        while await storer.read(key) is not None:  # noqa: ASYNC110 - the server tells nobody
             await anyio.sleep(0.05)
 
 
