@@ -1,10 +1,12 @@
 """RedisStorer on servers as operations people run them: full, evicting, behind an ACL, shared with others."""
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -304,8 +306,11 @@ class TestAnACL:
         with valkey() as server:
             yield server
 
-    async def test_all_works_under_exactly_the_acl_that_readme_lists(self, server: ValkeyServer) -> None:
+    async def test_all_works_under_exactly_the_acl_that_docs_list(self, server: ValkeyServer) -> None:
         """S13: `~prefix*` and COMMANDS, nothing else."""
+        page = Path(__file__).parents[2] / "docs" / "storage.md"
+        (listed,) = re.findall(r"```text\n~PREFIX\* (.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        assert listed.split() == COMMANDS.split()
         server.ask("ACL", "SETUSER", "app", "on", ">pass", "~shop:*", *COMMANDS.split())
         async with Redis(port=server.port, username="app", password="pass") as client:
             storer = RedisStorer(client, prefix="shop:")
@@ -323,6 +328,23 @@ class TestAnACL:
             assert await storer.delete("k")
             await storer.aclose()
         assert all(key.startswith(b"shop:u#") for key in server.ask("KEYS", "*")), "nothing else is left"
+
+    async def test_another_database_and_replicas_need_one_command_more(self, server: ValkeyServer) -> None:
+        """S13: `+select`, or `+wait`: with it all works, without it the message names it."""
+        with valkey(replicaof=f"{server.host} {server.port}") as replica:
+            until(lambda: bool(replica.ask("INFO", "replication")["master_link_status"] == "up"), "replication")
+            for command, database, replicas in (("select", 3, 0), ("wait", 0, 1)):
+                server.ask("ACL", "SETUSER", "app", "reset", "on", ">pass", "~shop:*", *COMMANDS.split())
+                async with Redis(port=server.port, db=database, username="app", password="pass") as client:
+                    storer = RedisStorer(client, prefix="shop:", wait_replicas=replicas)
+                    with pytest.raises((ConfigError, StorerError)) as caught:
+                        await storer.open()
+                    assert command in f"{caught.value} {caught.value.__cause__}"
+                    server.ask("ACL", "SETUSER", "app", f"+{command}")
+                    await storer.open()
+                    assert await storer.create("k", a_record("ann"))
+                    assert await storer.delete("k")
+                    await storer.aclose()
 
     @pytest.mark.parametrize("command", sorted({word[1:] for word in COMMANDS.split()} - {"persist", "scan", "info"}))
     async def test_what_is_missing_is_named_at_open(self, server: ValkeyServer, command: str) -> None:
