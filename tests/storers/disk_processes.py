@@ -15,10 +15,7 @@ last number that it saw confirmed for each key.
 import asyncio
 import contextlib
 import gc
-import json
 import os
-import random
-import signal
 import sys
 import time
 from datetime import timedelta
@@ -28,56 +25,20 @@ from aiosessions._errors import StorerError
 from aiosessions._tokens import new_version
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.storer import Record
+from tests.storers.killed import kill_writers, numbered, write_next
 
-KEYS = [f"k{number}" for number in range(4)]
 INCREMENTS = 50
 PATIENCE = timedelta(seconds=60)
 
 
-def numbered(number: int, owner: str | None = "ann") -> Record:
-    """A record that says its number all through, of a size that changes from one to the next."""
-    text = b"%010d" % number * (1 + number % 7 * 100)
-    now = time.time()
-    return Record(text, b"%d" % number, owner, now, now, now + 3600, new_version())
+def kill(folder: str, rounds: int) -> None:
+    async def write(keys: list[str], confirmed: int) -> None:
+        storer = DiskStorer(folder)
+        while True:
+            for key in keys:
+                await write_next(storer, key, confirmed)
 
-
-async def write(folder: str, confirmed: int, first: int) -> None:
-    """Write for ever, from the key of number *first* on, each number higher than any before; say what was confirmed."""
-    storer = DiskStorer(folder)
-    while True:
-        for key in KEYS[first:] + KEYS[:first]:
-            record = await storer.read(key)
-            if record is None:
-                number = 0
-                done = await storer.create(key, numbered(0))
-            else:
-                number = int(record.meta) + 1
-                done = await storer.replace(key, numbered(number, f"u{number % 3}"), version=record.version)
-            assert done, f"{key} has one writer and must not lose a race"
-            os.write(confirmed, f"{key} {number}\n".encode())
-            await storer.touch(key, seen_at=time.time(), expires_at=time.time() + 7200)
-
-
-def kill_writers(folder: str, rounds: int) -> None:
-    chance = random.Random(9)
-    for number in range(rounds):
-        theirs, ours = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(theirs)
-            asyncio.run(write(folder, ours, number % len(KEYS)))  # a slow child confirms its first key only
-
-        os.close(ours)
-        said = os.read(theirs, 1 << 16)  # it is at work
-        time.sleep(chance.random() / 100)
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WTERMSIG(status) == signal.SIGKILL, "the child failed before it was killed"
-        while more := os.read(theirs, 1 << 16):
-            said += more
-        os.close(theirs)
-        last = dict(line.split() for line in said.decode().splitlines())
-        sys.stdout.write(json.dumps(last) + "\n")
+    kill_writers(write, rounds)
 
 
 async def increment(folder: str) -> None:
@@ -146,5 +107,5 @@ def fork(folder: str, _: int) -> None:
 
 if __name__ == "__main__":
     gc.freeze()  # what was imported is not walked, and so not copied, in each child
-    ways = {"kill": kill_writers, "count": count, "hang": hang, "fork": fork}
+    ways = {"kill": kill, "count": count, "hang": hang, "fork": fork}
     ways[sys.argv[2]](sys.argv[1], int(sys.argv[3]))

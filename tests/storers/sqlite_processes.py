@@ -10,60 +10,28 @@ child: the keys that it saw confirmed.
 import asyncio
 import json
 import os
-import random
-import signal
 import sys
-import time
 
 from aiosessions import SQLiteStorer
-from tests.storers.disk_processes import KEYS, numbered
+from tests.storers.killed import kill_writers, numbered, write_next
 
 OF_A_CHILD = 30
 """How many records each child of `fork` writes before and after its parent has closed the file."""
 
 
-async def write(path: str, confirmed: int, first: int) -> None:
-    """Write for ever, from the key of number *first* on, each number higher than any before; say what was confirmed."""
-    storer = SQLiteStorer(path)
+def kill(path: str, rounds: int) -> None:
+    async def write(keys: list[str], confirmed: int) -> None:
+        storer = SQLiteStorer(path)
 
-    async def write_one(key: str) -> None:
-        while True:
-            record = await storer.read(key)
-            if record is None:
-                number = 0
-                done = await storer.create(key, numbered(0))
-            else:
-                number = int(record.meta) + 1
-                done = await storer.replace(key, numbered(number, f"u{number % 3}"), version=record.version)
-            assert done, f"{key} has one writer and must not lose a race"
-            os.write(confirmed, f"{key} {number}\n".encode())
-            await storer.touch(key, seen_at=time.time(), expires_at=time.time() + 7200)
+        async def write_one(key: str) -> None:
+            while True:
+                await write_next(storer, key, confirmed)
 
-    async with asyncio.TaskGroup() as group:
-        for key in KEYS[first:] + KEYS[:first]:
-            group.create_task(write_one(key))
+        async with asyncio.TaskGroup() as group:
+            for key in keys:
+                group.create_task(write_one(key))
 
-
-def kill_writers(path: str, rounds: int) -> None:
-    chance = random.Random(9)
-    for number in range(rounds):
-        theirs, ours = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(theirs)
-            asyncio.run(write(path, ours, number % len(KEYS)))
-
-        os.close(ours)
-        said = os.read(theirs, 1 << 16)  # it is at work
-        time.sleep(chance.random() / 100)
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WTERMSIG(status) == signal.SIGKILL, "the child failed before it was killed"
-        while more := os.read(theirs, 1 << 16):
-            said += more
-        os.close(theirs)
-        last = dict(line.split() for line in said.decode().splitlines())
-        sys.stdout.write(json.dumps(last) + "\n")
+    kill_writers(write, rounds)
 
 
 async def write_some(storer: SQLiteStorer, name: str) -> list[str]:
@@ -118,6 +86,6 @@ async def fork_in_use(path: str, number: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[2] == "kill":
-        kill_writers(sys.argv[1], int(sys.argv[3]))
+        kill(sys.argv[1], int(sys.argv[3]))
     else:
         asyncio.run(fork_in_use(sys.argv[1], int(sys.argv[3])))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import stat
@@ -16,7 +15,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -42,7 +40,8 @@ from aiosessions.testing.suites_storer import (
     UserIndexedSuite,
     collected,
 )
-from tests.storers.disk_processes import INCREMENTS, KEYS, numbered
+from tests.storers.disk_processes import INCREMENTS
+from tests.storers.killed import KEYS, check, in_processes, prepare
 
 pytestmark = pytest.mark.anyio
 
@@ -922,12 +921,12 @@ async def test_few_threads_serve_many_and_fewer_write_than_read(
 
 def test_a_disk_that_hangs_keeps_no_process_alive(folder: Path) -> None:
     """S13: the thread that waits for it ends with the process."""
-    assert run_processes(folder, "hang", "1") == ["StorerError"]
+    assert in_processes("disk_processes", folder, "hang", "1") == ["StorerError"]
 
 
 def test_a_process_that_was_forked_has_threads_of_its_own(folder: Path) -> None:
     """S14: a storer that was used before the fork works on both sides."""
-    assert run_processes(folder, "fork", "1") == ["child True", "parent True"]
+    assert in_processes("disk_processes", folder, "fork", "1") == ["child True", "parent True"]
 
 
 async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path, clock: MovableClock) -> None:
@@ -940,46 +939,19 @@ async def test_of_several_processes_one_cleans(storer: DiskStorer, folder: Path,
     assert await storer.clean() == 1
 
 
-def run_processes(folder: Path, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "tests.storers.disk_processes", str(folder), *arguments]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def test_killing_a_writer_200_times_tears_and_loses_nothing(folder: Path) -> None:
     """S12: each record is whole and no older than what was confirmed, old ones stay, leftovers are cleaned."""
 
-    async def prepare() -> None:
+    async def check_and_clean(confirmed: list[str]) -> None:
         storer = DiskStorer(folder)
-        for number in range(20):
-            assert await storer.create(f"old{number}", numbered(number))
-
-    async def check(confirmed: list[dict[str, str]]) -> None:
-        storer = DiskStorer(folder)
-        assert len(confirmed) == 200
-        for key in KEYS:
-            record = await storer.read(key)
-            assert record is not None, f"{key} is lost"
-            number = int(record.meta)
-            assert record.value == numbered(number).value, f"{key} is torn"
-            latest = max(int(last[key]) for last in confirmed if key in last)
-            assert number >= latest, f"{key} is at {number}, and {latest} was confirmed"
-            assert key in [found for found, _ in await storer.list_by_owner(record.owner or "")]
-        for number in range(20):
-            record = await storer.read(f"old{number}")
-            assert record is not None, f"old{number} is lost"
-            assert record.value == numbered(number).value
+        await check(storer, confirmed)
         await storer.clean()
         assert len(files(folder)) == 20 + len(KEYS)
 
-    asyncio.run(prepare())
-    confirmed = [json.loads(line) for line in run_processes(folder, "kill", "200")]
-    for earlier, later in pairwise(confirmed):
-        for key in earlier.keys() & later.keys():
-            assert int(later[key]) > int(earlier[key]), f"a confirmed write of {key} was lost"
-    asyncio.run(check(confirmed))
+    asyncio.run(prepare(DiskStorer(folder)))
+    confirmed = in_processes("disk_processes", folder, "kill", "200")
+    assert len(confirmed) == 200
+    asyncio.run(check_and_clean(confirmed))
 
 
 def test_eight_processes_that_count_in_one_record_lose_no_increment(folder: Path) -> None:
@@ -994,5 +966,5 @@ def test_eight_processes_that_count_in_one_record_lose_no_increment(folder: Path
         return int(counter.value)
 
     asyncio.run(prepare())
-    assert run_processes(folder, "count", "8") == ["0 failed"]
+    assert in_processes("disk_processes", folder, "count", "8") == ["0 failed"]
     assert asyncio.run(total()) == 8 * INCREMENTS

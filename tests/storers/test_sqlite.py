@@ -16,7 +16,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -38,7 +38,7 @@ from aiosessions.testing.suites_storer import (
 )
 from tests import racers
 from tests.conftest import ASYNCIO
-from tests.storers.disk_processes import KEYS, numbered
+from tests.storers.killed import check, in_processes, numbered, prepare
 
 pytestmark = pytest.mark.anyio
 
@@ -313,13 +313,6 @@ async def test_values_can_be_queried(storer: SQLiteStorer, path: Path, clock: Mo
 # What was confirmed is S12
 
 
-def run_processes(path: Path, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "tests.storers.sqlite_processes", str(path), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def is_sound(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -328,41 +321,21 @@ def is_sound(path: Path) -> bool:
 def test_killing_a_writer_40_times_tears_and_loses_nothing(path: Path) -> None:
     """S12: each record is whole and no older than what was confirmed, and the others are as they were."""
 
-    async def prepare() -> None:
+    async def with_a_storer(work: Callable[[SQLiteStorer], Awaitable[None]]) -> None:
         storer = SQLiteStorer(path)
-        for number in range(20):
-            assert await storer.create(f"old{number}", numbered(number))
+        await work(storer)
         await storer.aclose()
 
-    async def check(confirmed: list[dict[str, str]]) -> None:
-        storer = SQLiteStorer(path)
-        for key in KEYS:
-            found = await storer.read(key)
-            assert found is not None, f"{key} is lost"
-            number = int(found.meta)
-            assert found.value == numbered(number).value, f"{key} is torn"
-            latest = max(int(last[key]) for last in confirmed if key in last)
-            assert number >= latest, f"{key} is at {number}, and {latest} was confirmed"
-            assert key in [listed for listed, _ in await storer.list_by_owner(found.owner or "")]
-        for number in range(20):
-            found = await storer.read(f"old{number}")
-            assert found is not None, f"old{number} is lost"
-            assert found.value == numbered(number).value
-        await storer.aclose()
-
-    asyncio.run(prepare())
-    confirmed = [json.loads(line) for line in run_processes(path, "kill", "40")]
+    asyncio.run(with_a_storer(prepare))
+    confirmed = in_processes("sqlite_processes", path, "kill", "40")
     assert len(confirmed) == 40
-    for earlier, later in pairwise(confirmed):
-        for key in earlier.keys() & later.keys():
-            assert int(later[key]) > int(earlier[key]), f"a confirmed write of {key} was lost"
-    asyncio.run(check(confirmed))
+    asyncio.run(with_a_storer(partial(check, lines=confirmed)))
     assert is_sound(path)
 
 
 def test_who_is_forked_while_it_is_in_use_goes_on_with_a_connection_of_its_own(path: Path) -> None:
     """S12, S14: what any of four processes saw confirmed is there, though one closed what the others came from."""
-    confirmed = {key for line in run_processes(path, "fork", "3") for key in json.loads(line)}
+    confirmed = {key for line in in_processes("sqlite_processes", path, "fork", "3") for key in json.loads(line)}
     assert len(confirmed) == 7 * 30
 
     async def check() -> None:
@@ -639,7 +612,7 @@ def test_a_process_ends_that_closes_nothing(path: Path) -> None:
     program = f"""
 import asyncio
 from aiosessions import SQLiteStorer
-from tests.storers.disk_processes import numbered
+from tests.storers.killed import numbered
 storer = SQLiteStorer({str(path)!r})
 async def main():
     await storer.create("k", numbered(7))
