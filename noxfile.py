@@ -107,9 +107,9 @@ def tests(session: nox.Session) -> None:
         return
 
     # A file at a time to each of a few processes, which start servers of their own, one more than there are cores:
-    # tests wait for servers and time-outs.
+    # tests wait for servers and time-outs. In their order, which has the drills, few and slow, at its beginning.
     processes = min(4, (os.cpu_count() or 1) + 1)
-    whole = [f"-n{processes}", "--dist=loadfile", *session.posargs]
+    whole = [f"-n{processes}", "--dist=loadfile", "--no-loadscope-reorder", *session.posargs]
     if session.python != list(PYTHONS)[-1]:  # uvloop on one of them
         whole += ["-k", "not uvloop"]
     if session.python != next(iter(PYTHONS)):
@@ -143,6 +143,6 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def stress(session: nox.Session) -> None:
-    """The drills at their full size: thousands of races and hundreds of thousands of increments."""
+    """The drills and schedules at their full size: thousands of races, hundreds of thousands of increments."""
     session.install(*group("tests"), "-e", ".[all]")
-    session.run("pytest", "tests/drills", "--full", "--timeout=0", *session.posargs)
+    session.run("pytest", "tests/drills", "tests/storers/test_batches.py", "--full", "--timeout=0", *session.posargs)

@@ -748,9 +748,9 @@ async def test_a_disk_that_is_full_is_a_failure_that_keeps_the_old_record(
 
 async def test_a_writer_that_hangs_is_waited_for_no_longer_than_the_time_out(folder: Path, clock: MovableClock) -> None:
     """S13: readers never wait for it, and once it lets go the same storer works."""
-    storer = DiskStorer(folder, clock=clock.now, timeout=timedelta(milliseconds=100))
+    storer = DiskStorer(folder, clock=clock.now, timeout=timedelta(milliseconds=400))
     first = record(clock, owner="ann")
-    await storer.create("k", first)
+    await DiskStorer(folder, clock=clock.now).create("k", first)
     (path,) = files(folder)
     with locked(path.with_name(".lock")):
         for name in ("create", "replace", "touch", "delete", "delete_by_owner"):
@@ -826,7 +826,7 @@ def test_a_storer_serves_one_event_loop_after_another(storer: DiskStorer, clock:
 async def test_a_disk_that_hangs_is_waited_for_no_longer_than_the_time_out(folder: Path, clock: MovableClock) -> None:
     """S13: here a pipe that nobody writes to stands for it."""
     storer = DiskStorer(folder, clock=clock.now, timeout=timedelta(milliseconds=50))
-    await storer.create("k", record(clock))
+    await DiskStorer(folder, clock=clock.now).create("k", record(clock))
     (path,) = files(folder)
     path.unlink()
     os.mkfifo(path)

@@ -424,10 +424,12 @@ async def test_a_file_that_is_locked_is_a_failure_within_the_time_out(
     path: Path, clock: MovableClock, name: str
 ) -> None:
     """S13: who reads does not wait; what was expired is absent all the same; once it is free the same storer works."""
-    storer = SQLiteStorer(path, clock=clock.now, timeout=timedelta(milliseconds=100))
+    patient = SQLiteStorer(path, clock=clock.now)
     first = record(clock, owner="ann")
-    await storer.create("k", first)
-    await storer.create("expired", record(clock, lives=-5.0))
+    await patient.create("k", first)
+    await patient.create("expired", record(clock, lives=-5.0))
+    await patient.aclose()
+    storer = SQLiteStorer(path, clock=clock.now, timeout=timedelta(milliseconds=400))
     with locked(path):
         with anyio.fail_after(5), pytest.raises(StorerError, match="locked") as caught:
             await all_calls(storer, clock)[name]()
@@ -458,7 +460,7 @@ async def test_a_file_that_is_locked_at_the_start_is_waited_for(path: Path) -> N
 async def test_open_fails_where_the_file_stays_locked(path: Path) -> None:
     """S13: as a failure of now, and no mistake."""
     await _opened_once(path)
-    storer = SQLiteStorer(path, timeout=timedelta(milliseconds=50))
+    storer = SQLiteStorer(path, timeout=timedelta(milliseconds=400))
     with locked(path), pytest.raises(StorerError, match="locked"):
         await storer.open()
     await storer.open()
