@@ -78,7 +78,7 @@ def _put_a_pipe_there(folder: str) -> None:
 def hang(folder: str, _: int) -> None:
     async def read() -> str:
         storer = DiskStorer(folder, timeout=timedelta(milliseconds=100))
-        await storer.create("k", numbered(1))
+        await DiskStorer(folder).create("k", numbered(1))
         _put_a_pipe_there(folder)
         try:
             await storer.read("k")
