@@ -27,7 +27,7 @@ OnSaveError = Callable[[Any, SessionError], Awaitable[ASGIApp | None]]
 
 _HEADERS_LEAVE = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _DENIAL = "websocket.http.response"
-_CLOSE: Message = {"type": "websocket.close", "code": 1008}  # policy violation (RFC 6455 §7.4.1)
+_POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
 _REASONS = {401: b"Unauthorized", 403: b"Forbidden", 409: b"Conflict", 500: b"Internal Server Error"}
 
 
@@ -148,7 +148,7 @@ async def _refuse(kind: str, receive: Receive, send: Send) -> None:
     """403, to a handshake too: servers make one of a close before the accept."""
     if kind == "websocket":
         await receive()
-        await send(_CLOSE)
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
         return
     for message in _plain(403, "http.response"):
         await send(message)
@@ -214,7 +214,7 @@ class _Answer:
         elif kind == "websocket.close":
             self._is_closed = True
             if self._sessions.is_refused:
-                message = _CLOSE
+                message = {"type": kind, "code": _POLICY_VIOLATION}
             if not self._is_started:
                 await self._deny(message)
                 return
@@ -303,7 +303,7 @@ class _Answer:
                 await self(body)
         else:
             with suppress(OSError):  # the client is gone
-                await self(_CLOSE)
+                await self({"type": "websocket.close", "code": _POLICY_VIOLATION})
         self._is_failed = True
         return True
 
