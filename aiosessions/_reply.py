@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
+
 from aiosessions._discreet import Discreet
 from aiosessions._place import Place
 from aiosessions._request import SECURE_SCHEMES, ResponseView
@@ -31,26 +33,22 @@ def check_site_data(kinds: Sequence[str]) -> None:
         raise ValueError(f"clear_site_data={kinds!r}: give some of {sorted(_SITE_DATA)}")
 
 
-class Reply:
+class Reply(msgspec.Struct, eq=False):
     """What is to be said, by place: the last word counts. Sessions refer to it, it refers to none.
 
     Args:
         scheme: of the request: `http`, `https`, `ws` or `wss`.
-
-    Attributes:
         is_managed: a middleware saves and tells the client.
         is_started: the headers have left.
         words: what has to be carried, whatever the status.
+        told: who has been told a token.
     """
 
-    __slots__ = ("_scheme", "_told", "is_managed", "is_started", "words")
-
-    def __init__(self, scheme: str = "https") -> None:
-        self.is_managed: bool = False
-        self.is_started: bool = False
-        self._scheme = scheme
-        self.words: dict[Place, _Word] = {}
-        self._told: set[Place] = set()
+    scheme: str = "https"
+    is_managed: bool = False
+    is_started: bool = False
+    words: dict[Place, _Word] = {}  # msgspec copies it
+    told: set[Place] = set()  # likewise
 
     def tell(self, place: Place, carried: Carried, token: str, max_age: int | None) -> None:
         """The client gets a token, for *max_age* seconds (None: as long as it likes)."""
@@ -69,14 +67,14 @@ class Reply:
 
     def _write(self, response: ResponseView, place: Place, word: _Word) -> None:
         if word.token is not None:
-            if place.needs_https and self._scheme not in SECURE_SCHEMES:
+            if place.needs_https and self.scheme not in SECURE_SCHEMES:
                 place.needs_https = False  # said once
                 warn_plain_http()
             place.transport.write(response, place.name, word.token, word.carried, word.max_age)
-            self._told.add(place)
+            self.told.add(place)
             return
 
-        if word.carried.present or place in self._told:
+        if word.carried.present or place in self.told:
             place.transport.clear(response, place.name, word.carried)
         if word.site_data:
             response.replace("Clear-Site-Data", [", ".join(f'"{kind}"' for kind in word.site_data)])

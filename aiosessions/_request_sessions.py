@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 import anyio
+import msgspec
 
 from aiosessions._errors import (
     STRIPPED,
@@ -44,25 +45,28 @@ CHALLENGE = "Session"
 """What `WWW-Authenticate` says: a 401 must have a challenge (RFC 9110 §11.6.1); there is no registered one for us."""
 
 
-class RequestSessions:
+class RequestSessions(msgspec.Struct, eq=False):
     """Every session that was looked for during one request, by its place.
 
     Refers to sessions; no session refers to it: a cycle per request would cost a collection per request.
 
     Args:
-        scheme: of the request.
+        reply: what its response must carry.
+        has_conflict: the handler lost a race: whatever the status, the answer counts like a 500.
+        is_refused: what `refuses` left the handler of a socket: it is closed with 1008, whoever does it.
+        found: a Turn stands where a session is being loaded.
+        claims: which place has a cookie's or header's name.
+        failed: the last save of this one failed.
+        unended: may live on though destroyed: it was said, and is not tried again.
     """
 
-    __slots__ = ("_failed", "_unended", "claims", "found", "has_conflict", "is_refused", "reply")
-
-    def __init__(self, scheme: str = "https") -> None:
-        self.reply = Reply(scheme)
-        self.has_conflict = False  # the handler lost a race: whatever the status, the answer counts like a 500
-        self.is_refused = False  # what `refuses` left the handler of a socket: it is closed with 1008, whoever does it
-        self.found: dict[Place, Session[Any] | Turn] = {}  # a Turn stands where a session is being loaded
-        self.claims: dict[str, Place] = {}  # which place has a cookie's or header's name
-        self._failed: Place | None = None  # the last save of this one failed
-        self._unended: tuple[Place, ...] = ()  # may live on though destroyed: it was said, and is not tried again
+    reply: Reply
+    has_conflict: bool = False
+    is_refused: bool = False
+    found: dict[Place, Session[Any] | Turn] = {}  # msgspec copies it
+    claims: dict[str, Place] = {}  # likewise
+    failed: Place | None = None
+    unended: tuple[Place, ...] = ()
 
     async def save(self, status: int) -> None:
         """Save before a response of this status: below 500 everything, else what was destroyed.
@@ -89,7 +93,7 @@ class RequestSessions:
             for place, plan in plans:
                 await place.keeper.carry_out(plan)
         except BaseException as error:  # also what is no error of ours, and a cancellation
-            self._failed = place
+            self.failed = place
             strip(error)
             await self.abandon()
             raise
@@ -101,6 +105,13 @@ class RequestSessions:
                 session._abandon()
         await self.end()
 
+    def must_end(self) -> bool:
+        """Whether something was destroyed that has not ended yet."""
+        for session in self.found.values():  # before 3.12 a comprehension is a call
+            if isinstance(session, Session) and session._ended:
+                return True
+        return False
+
     async def end(self) -> None:
         """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
 
@@ -108,13 +119,13 @@ class RequestSessions:
         client hung up, ends without a save.
         """
         for place, session in list(self.found.items()):
-            if not isinstance(session, Session) or not session._ended or place in self._unended:
+            if not isinstance(session, Session) or not session._ended or place in self.unended:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
                     await place.keeper.end(session)
             except Exception:  # noqa: BLE001  # logged: there is nobody to tell any more, and the others want their turn
-                self._unended += (place,)
+                self.unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
 
     def deliver(self, response: ResponseView) -> None:
@@ -140,7 +151,7 @@ class RequestSessions:
 
     def log(self, error: SessionError, request: str) -> None:
         """Write down that a save failed, in which *request*: its method and path, which may hold anything."""
-        which = "a session" if self._failed is None else f"session {self._failed.name!r}"
+        which = "a session" if self.failed is None else f"session {self.failed.name!r}"
         if isinstance(error, ConflictError):
             logger.info("%s was not saved in %.300r: %s", which, request, error)
         else:
@@ -171,7 +182,7 @@ def sessions_of_request(scope: Any) -> RequestSessions:  # Any: each framework h
     """The sessions on an ASGI scope, put there by whoever comes first."""
     sessions = scope.get(SCOPE_KEY)
     if sessions is None:
-        sessions = scope[SCOPE_KEY] = RequestSessions(scope.get("scheme", "http"))
+        sessions = scope[SCOPE_KEY] = RequestSessions(Reply(scope.get("scheme", "http")))
     found: RequestSessions = sessions
     return found
 

@@ -109,7 +109,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
             meta = _decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
-        return None if len(meta.lineage) % _ANCESTOR.size else meta
+        return meta if not meta.lineage or len(meta.lineage) % _ANCESTOR.size == 0 else None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -155,12 +155,10 @@ class State(msgspec.Struct, frozen=True, gc=False):
     @staticmethod
     def of(record: Record, handle: str, *, now: float) -> "State | None":
         """The state that a record holds; None for one that this library did not write like this."""
-        meta = Meta.unpack(record.meta)
-        if meta is None or not (
-            0.0 <= record.created_at < LAST and 0.0 <= record.seen_at < LAST and 0 <= record.version < _VERSIONS
-        ):
+        meta, created_at, seen_at, version = Meta.unpack(record.meta), record.created_at, record.seen_at, record.version
+        if meta is None or not (0.0 <= created_at < LAST and 0.0 <= seen_at < LAST and 0 <= version < _VERSIONS):
             return None
-        return State(handle, record.value, record.owner, record.created_at, record.seen_at, record.version, meta, now)
+        return State(handle, record.value, record.owner, created_at, seen_at, version, meta, now)
 
     def record(self, lifetime: Lifetime) -> Record:
         """What a storer keeps of it; *lifetime* is the store's."""

@@ -117,7 +117,8 @@ class SessionMiddleware:
             except Exception as error:
                 if not await answer.covers(error):
                     raise
-            await sessions.end()
+            if sessions.must_end():
+                await sessions.end()
         except BaseException:  # cancelled, most of all: from outside, and maybe while something was ending
             await sessions.abandon()
             raise
@@ -171,13 +172,11 @@ class _Answer:
     """`send`, but the sessions are saved before the headers."""
 
     __slots__ = (
-        "_can_respond",
         "_is_closed",
         "_is_failed",
         "_is_http",
         "_is_started",
         "_on_save_error",
-        "_prefix",
         "_receive",
         "_scope",
         "_send",
@@ -193,11 +192,17 @@ class _Answer:
         self._send = send
         self._on_save_error = on_save_error
         self._is_http = scope["type"] == "http"
-        self._prefix = "http.response" if self._is_http else _DENIAL
-        self._can_respond = self._is_http or _DENIAL in (scope.get("extensions") or ())
         self._is_started = False
         self._is_failed = False
         self._is_closed = False
+
+    @property
+    def _prefix(self) -> str:
+        return "http.response" if self._is_http else _DENIAL
+
+    @property
+    def _can_respond(self) -> bool:
+        return self._is_http or _DENIAL in (self._scope.get("extensions") or ())
 
     async def __call__(self, message: Message) -> None:
         if self._is_failed:

@@ -98,11 +98,9 @@ class Changes(Generic[T]):
         self.merger: Merger[T] = Merger(codec)
         self.on_conflict: OnConflict = on_conflict
 
-    def differs(self, state: State, value: T, data: bytes) -> bool:
-        """Whether *value*, encoded as *data*, is another one than the state's."""
-        if data == state.value and not self.codec.hides(data):
-            return False
-        return not self.codec.unchanged(state.value, value, data, spelling=state.meta.spelling)
+    def changed(self, state: State, value: T, data: bytes) -> bytes | None:
+        """See `CheckedCodec.changed`."""
+        return self.codec.changed(state.value, value, data, spelling=state.meta.spelling)
 
     def over(self, stored: State, data: bytes) -> Made:
         """*data* in the place of what is stored, with the fields of it that this version does not know."""
@@ -154,7 +152,7 @@ class Updated(Generic[T]):
         self._loaded = session._state
         self._pending: bytes | None = changes.codec.encode(session.value)
         self.base: bytes = self._loaded.value
-        if not changes.differs(self._loaded, session.value, self._pending):
+        if changes.codec.unchanged(self._loaded.value, session.value, self._pending):
             self.base, self._pending = self._pending, None
 
     def __call__(self, theirs: State) -> Made:
@@ -162,9 +160,9 @@ class Updated(Generic[T]):
         value = changes.made_by(self._change, theirs.value)
         data = changes.codec.encode(value)
         made = Made(theirs.value, is_changed=False, spelling=theirs.meta.spelling)
-        if changes.differs(theirs, value, data):
-            changes.codec.check(value, data)
-            made = changes.over(theirs, data)
+        changed = changes.changed(theirs, value, data)
+        if changed is not None:
+            made = changes.over(theirs, changed)
         if self._pending is None:
             return made
 

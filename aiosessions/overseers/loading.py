@@ -1,52 +1,46 @@
-"""From a token to the session that a storer keeps, or to why there is none."""
+"""From a token to the session that a storer keeps, or to the new one that takes its place."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._place import Place
+from aiosessions._reply import Reply
+from aiosessions._session import Session
 from aiosessions._state import Ending, Standing, State
-from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
-__all__ = ["Found", "Loading"]
+__all__ = ["Loading"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Found(NamedTuple):
-    """A stored session that the token opens, or how the new session stands that takes its place.
+class Blank(Protocol[T_co]):
+    """Makes a new session."""
 
-    Args:
-        state: as it is stored; None: there is none.
-        value: decoded; of the store's type.
-        presented: the digest of the secret that came.
-        stale: the token, if it came sealed under an older key.
-        standing: of a new session.
-        ended: what it takes the place of.
-    """
-
-    state: State | None = None
-    value: Any = None  # Any: a NamedTuple of one type for all stores
-    presented: bytes = b""
-    stale: Token | None = None
-    standing: Standing = "fine"
-    ended: tuple[Ending, ...] = ()
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no value
-        return f"Found({self.state!r})"
+    def __call__(
+        self,
+        place: Place,
+        carried: Carried,
+        reply: Reply,
+        *,
+        standing: Standing = ...,
+        ended: tuple[Ending, ...] = ...,
+    ) -> Session[T_co]: ...
 
 
-_ABSENT = Found()
-
-
-class Loading:
+class Loading(Generic[T]):
     """Reads sessions of one store.
 
     Args:
         backend: of the store.
         codec: likewise.
         sealed: what the texts of clients mean.
+        make: the store's kind of session.
+        blank: makes a new one.
         on_storer_error: see StorageOverseer.
         on_reuse: likewise.
     """
@@ -54,8 +48,10 @@ class Loading:
     def __init__(
         self,
         backend: Backend,
-        codec: CheckedCodec[Any],
+        codec: CheckedCodec[T],
         sealed: Sealed,
+        make: type[Session[T]],
+        blank: Blank[T],
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
@@ -63,21 +59,22 @@ class Loading:
         self._storer = backend.storer
         self._codec = codec
         self._sealed = sealed
+        self._make = make
+        self._blank = blank
         self._report = backend.report
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 
-    async def load(self, place: Place, carried: Carried, *, touch: bool) -> Found:
+    async def load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
         """The session of the token that came; a bad one never raises.
 
         Raises:
             StorerError: the backend failed, and `on_storer_error` says so.
         """
-        token = self._sealed.token(place, carried)
+        token = self._sealed.token(place, carried) if carried.present else None
         if token is None:
-            return _ABSENT
+            return self._blank(place, carried, reply)
 
-        unproven = (Ending(None, carried.token or ""),)  # what the token refers to may live
         try:
             if not self._backend.holder.is_open:
                 await self._backend.holder.ready()
@@ -86,57 +83,62 @@ class Loading:
             self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
             if self._on_storer_error == "raise":
                 raise
-            return Found(standing="unread", ended=unproven)
+            return self._blank(place, carried, reply, standing="unread", ended=_unproven(carried))
 
-        state = None if record is None else State.of(record, token.handle, now=self._backend.now())
-        if state is not None:
-            return await self._opened(place, carried, token, state, touch=touch)
-        self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
-        return _ABSENT if record is None else Found(ended=unproven)
+        if record is None:
+            self._report("rejected", place.name, token.handle, reason="unknown")
+            return self._blank(place, carried, reply)
+        now = self._backend.now()
+        state = State.of(record, token.handle, now=now)
+        if state is None:
+            self._report("rejected", place.name, token.handle, reason="unreadable")
+            return self._blank(place, carried, reply, ended=_unproven(carried))
 
-    async def _opened(self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool) -> Found:
-        """If the token's secret opens it, and it has not expired."""
         meta = state.meta
         lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(state)
         digest = place.digest(token.secret)
-        now = state.read_at
         if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
-            return await self._refused(place, state, digest, grace=lifetime.grace.total_seconds())
+            standing = await self._refused(place, state, digest, grace=lifetime.grace.total_seconds())
+            return self._blank(place, carried, reply, standing=standing)
 
         deadline = lifetime.deadline(state.seen_at, meta.ends_at)
         if deadline is not None and now >= deadline:
             self._report("expired", place.name, token.handle, state.owner)
-            return _ABSENT
+            return self._blank(place, carried, reply)
 
         try:
             value = self._codec.decode(state.value)
         except DecodeError as error:
             # written by another version: the record stays until the session that takes its place is stored
             self._report.unreadable(place.name, token.handle, state.owner, error)
-            return Found(ended=(Ending(state),))
+            return self._blank(place, carried, reply, ended=(Ending(state),))
 
         if touch and now - state.seen_at >= lifetime.touch_window:
             seen = await self._backend.touch_while_read(place, state)
             if seen is None:
-                return _ABSENT
+                return self._blank(place, carried, reply)
             state = seen
         self._report("loaded", place.name, token.handle, state.owner)
-        return Found(
-            state, value, digest, token if self._sealed.resealing and self._sealed.is_stale(carried.token) else None
-        )
+        stale = token if self._sealed.resealing and self._sealed.is_stale(carried.token) else None
+        return self._make(place, carried, reply, value, state, presented=digest, stale=stale)
 
-    async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Found:
-        """A wrong secret: forged, or one that was right before."""
+    async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Standing:
+        """How the new session stands after a wrong secret: forged, or one that was right before."""
         verdict = state.meta.secrets.verdict(digest, grace=grace, now=state.read_at)
         if verdict == "superseded":
             # an answer to this request must not overwrite the newer token that is on its way, or there already
             self._report("token_superseded", place.name, state.handle, state.owner)
-            return Found(standing="dead")
+            return "dead"
         if verdict == "unknown":
             self._report("rejected", place.name, state.handle, reason="wrong secret")
-            return _ABSENT
+            return "fine"
 
         self._report("token_reused", place.name, state.handle, state.owner)
         if self._on_reuse == "destroy" and await self._backend.storer.delete(place.key(state.handle)):
             self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
-        return _ABSENT
+        return "fine"
+
+
+def _unproven(carried: Carried) -> tuple[Ending, ...]:
+    """What the token refers to may live."""
+    return (Ending(None, carried.token or ""),)

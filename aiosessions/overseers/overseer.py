@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar, overload
 
@@ -124,11 +124,9 @@ class Overseer(Store[T], ABC):
         while (found := sessions.found.get(place)) is not None:
             if isinstance(found, Session):
                 return found
-            await found.take()  # it is being loaded
-            found.end()
+            await found.ended()  # it is being loaded
 
         loading = sessions.found[place] = Turn()
-        loading.is_taken = True
         try:
             carried = self._transport.read(view, place.name)
             if sessions.claims.setdefault(carried.where, place) is not place:
@@ -146,7 +144,6 @@ class Overseer(Store[T], ABC):
             sessions.found[place] = session
             return session
         finally:
-            loading.is_taken = False
             if loading.waiting is not None:
                 loading.end()
 
@@ -260,12 +257,12 @@ class Overseer(Store[T], ABC):
         data = self._codec.encode(session.value) if failed is None else self._encoded(session)
         if failed is not None and data == failed[0] and wishes == failed[1]:
             return ending_of(session)  # whoever asked for this save knows that it failed
-        is_changed = (data != state.value or self._codec.may_hide) and not self._codec.unchanged(
-            state.value, session.value, data, spelling=state.meta.spelling
-        )
-        if not is_changed and wishes is NOTHING and not self._is_due(session, can_tell=can_tell):
+        changed = None
+        if data != state.value or self._codec.hides(data):
+            changed = self._codec.changed(state.value, session.value, data, spelling=state.meta.spelling)
+        if changed is None and wishes is NOTHING and not self._is_due(session, can_tell=can_tell):
             return ending_of(session) if session._ended else None  # nearly every request ends here
-        return self._planned(session, wishes, session.value, data, is_changed=is_changed, can_tell=can_tell)
+        return self._planned(session, wishes, session.value, data, changed, can_tell=can_tell)
 
     def _encoded(self, session: Session[T]) -> bytes:
         """The value's bytes; none for one that has none."""
@@ -304,26 +301,26 @@ class Overseer(Store[T], ABC):
             pass
 
     def _planned(
-        self, session: Session[T], wishes: Wishes, value: T, data: bytes, *, is_changed: bool, can_tell: bool
+        self, session: Session[T], wishes: Wishes, value: T, data: bytes, changed: bytes | None, *, can_tell: bool
     ) -> Plan[T] | None:
-        """The first phase of a save: check, no I/O."""
-        state, lives = session._state, session._lives
+        """The first phase of a save, no I/O."""
+        state, lives, is_changed = session._state, session._lives, changed is not None
         is_write = is_changed or (
             wishes.is_write or self._is_due(session, can_tell=can_tell) if state.handle else wishes.is_content
         )
         if not is_write and not (wishes.is_touched and state.handle):
             return ending_of(session)
-        if is_changed:
-            self._codec.check(value, data)
+        if changed is None and not state.handle:
+            changed = self._codec.settled(value, data)
         if wishes is not NOTHING:
             wishes = wishes.copy()
-        return self._plan(Plan(session, state, lives, data, wishes, is_changed, is_write, can_tell))
+        return self._plan(Plan(session, state, lives, changed or data, wishes, is_changed, is_write, can_tell))
 
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""
         try:
             data = self._codec.encode(session.value)
-            is_lost = session._wishes is not None or self._changes.differs(session._state, session.value, data)
+            is_lost = session._wishes is not None or not self._codec.unchanged(session._state.value, session.value, data)
         except EncodeError:
             is_lost = True
         if is_lost:
@@ -338,8 +335,8 @@ class Overseer(Store[T], ABC):
         value = self._changes.made_by(change, before)
         data = self._codec.encode(value)
         wishes, can_tell = session._wishes or NOTHING, session._reply.is_managed and not session._reply.is_started
-        is_changed = self._changes.differs(session._state, value, data)
-        plan = self._planned(session, wishes, value, data, is_changed=is_changed, can_tell=can_tell)
+        changed = self._changes.changed(session._state, value, data)
+        plan = self._planned(session, wishes, value, data, changed, can_tell=can_tell)
         if plan is not None:
             await self._carry_out(plan)
             if not session.handle:
@@ -353,7 +350,7 @@ class Overseer(Store[T], ABC):
     # for the two of them
 
     @abstractmethod
-    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]: ...
+    def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Awaitable[Session[T]]: ...
 
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002
         """Whether the token itself needs a write: one that refers to what is stored may."""

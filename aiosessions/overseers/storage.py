@@ -1,7 +1,7 @@
 """A Store that keeps the state in a Storer; the client holds a token that refers to it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
@@ -110,21 +110,16 @@ class StorageOverseer(Overseer[T]):
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
         self._devices = Devices(self._backend, f"{namespace}:")
         self._race = Race(self._backend, self._sealed, self._changes, max_size)
-        self._loading = Loading(self._backend, self._codec, self._sealed, on_storer_error, on_reuse)
+        self._loading = Loading(
+            self._backend, checked, self._sealed, self._session_type, self._blank, on_storer_error, on_reuse
+        )
         if sealer is not None:
             self._sealed.prove(self.places.own, self.lifetime)
 
     # reading
 
-    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
-        if not carried.present:
-            return self._blank(place, carried, reply)
-
-        found = await self._loading.load(place, carried, touch=touch)
-        state, presented, stale = found.state, found.presented, found.stale
-        if state is None:
-            return self._blank(place, carried, reply, standing=found.standing, ended=found.ended)
-        return self._session_type(place, carried, reply, found.value, state, presented=presented, stale=stale)
+    def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Awaitable[Session[T]]:
+        return self._loading.load(place, carried, reply, touch=touch)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -189,14 +184,15 @@ class StorageOverseer(Overseer[T]):
 
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
         """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
-        secrets, presented = session._state.meta.secrets, session._presented
-        if can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
+        meta = session._state.meta
+        secrets, presented = meta.secrets, session._presented
+        lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
+        if session._stale is None:
+            if lifetime.rotate is None and len(secrets.opening) <= 1:
+                return False  # nearly always
+        elif can_tell and self._sealed.reseals and secrets.is_newest(presented):
             return True
 
-        meta = session._state.meta
-        lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
-        if lifetime.rotate is None and len(secrets.opening) <= 1:
-            return False
         return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
 
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:

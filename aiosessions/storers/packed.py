@@ -49,15 +49,17 @@ def unpack(data: bytes) -> Record | None:
         return None
 
     form, version, seen_at, expires_at, created_at, owner_size, meta_size = _HEAD.unpack_from(data)
-    meta_start = HEAD_SIZE + max(owner_size, 0)
+    meta_start = HEAD_SIZE if owner_size < 0 else HEAD_SIZE + owner_size
     value_start = meta_start + meta_size
     if form != FORMAT or owner_size < -1 or value_start > len(data):
         return None
 
-    try:
-        owner = None if owner_size < 0 else decoded(data[HEAD_SIZE:meta_start])
-    except UnicodeDecodeError:
-        return None
+    owner = None
+    if owner_size >= 0:
+        try:
+            owner = decoded(data[HEAD_SIZE:meta_start])
+        except UnicodeDecodeError:
+            return None
     return Record(
         data[value_start:],
         data[meta_start:value_start],

@@ -127,7 +127,7 @@ class CookieTransport:
             is looked at now and never again.
     """
 
-    __slots__ = ("_attributes", "_most_chunks", "_options", "_prefix")
+    __slots__ = ("_attributes", "_most_chunks", "_options", "_prefix", "_room")
 
     def __init__(self, options: CookieOptions | None = None) -> None:
         if options is None and os.environ.get("AIOSESSIONS_DEBUG") == "1":
@@ -136,6 +136,7 @@ class CookieTransport:
         self._options = options = options or CookieOptions()
         self._prefix = options.name_prefix
         self._attributes = options.attributes
+        self._room = min(options.max_bytes, _COOKIE_LIMIT)  # of one cookie
         # Every chunk but the last is a full cookie.
         self._most_chunks = 0 if options.max_bytes <= _COOKIE_LIMIT else math.ceil(options.max_bytes / _COOKIE_LIMIT)
 
@@ -164,7 +165,7 @@ class CookieTransport:
         if len(lines) == 1 and lines[0].startswith(wire.equals) and ";" not in lines[0]:
             # The session's cookie and no other: what most requests carry.
             token = lines[0][len(wire.equals) :].rstrip(" \t")
-            return Carried(wire.where, token if _is_usable(token) else None, present=True)
+            return Carried(wire.where, token if _is_usable(token) else None, True)  # noqa: FBT003  # a keyword costs
 
         values: list[str] = []
         chunks: list[tuple[str, str]] = []
@@ -190,8 +191,9 @@ class CookieTransport:
         """See `Transport.write`. Max-Age is at least 1 second and at most 400 days (RFC 6265bis §5.5)."""
         check_token(token, name)
         wire = _wire(self._prefix, name)
+        fits = len(wire.equals) + len(token) <= self._room
         lifetime = "" if max_age is None else f"; Max-Age={min(max(int(max_age), 1), _MAX_AGE)}"
-        self._send(response, wire, self._split(name, wire, token), lifetime, carried)
+        self._send(response, wire, {wire.name: token} if fits else self._split(name, wire, token), lifetime, carried)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
         """See `Transport.clear`."""
@@ -202,13 +204,10 @@ class CookieTransport:
         merge_list(response, "Vary", "Cookie", unless="*")
 
     def _split(self, name: str, wire: "_Wire", token: str) -> dict[str, str]:
-        """Cookie names and values: one cookie where it fits, else chunks that carry their set's id and their number."""
+        """Names and values of chunks, each with their set's id and their number."""
         limit = self._options.max_bytes
-        size = len(wire.equals) + len(token)
-        if size <= min(limit, _COOKIE_LIMIT):
-            return {wire.name: token}
         if limit <= _COOKIE_LIMIT:
-            raise SessionTooLargeError(name, size=size, limit=limit, fix=_TOO_LARGE)
+            raise SessionTooLargeError(name, size=len(wire.equals) + len(token), limit=limit, fix=_TOO_LARGE)
 
         room = _COOKIE_LIMIT - len(f"{wire.chunks[0]}{'':{_SET_ID_LENGTH}}~0~")
         parts = [token[start : start + room] for start in range(0, len(token), room)]
@@ -232,9 +231,10 @@ class CookieTransport:
             response.replace("Set-Cookie", [each for each in others if not wire.own.match(each)])
         for each, value in cookies.items():
             response.add("Set-Cookie", f"{each}={value}{lifetime}{self._attributes}")
-        for each in dict.fromkeys((wire.name, *wire.chunks[: self._most_chunks], *carried.chunks)):
-            if each not in cookies:
-                response.add("Set-Cookie", f"{each}=; Max-Age=0{self._attributes}")
+        if self._most_chunks or carried.chunks or not cookies:
+            for each in dict.fromkeys((wire.name, *wire.chunks[: self._most_chunks], *carried.chunks)):
+                if each not in cookies:
+                    response.add("Set-Cookie", f"{each}=; Max-Age=0{self._attributes}")
         forbid_caching(response)
 
 

@@ -7,7 +7,6 @@ DecodeError, and holds no value: not in the message, not as a cause or context, 
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -27,7 +26,6 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _UNKNOWN = Shape()
-_number = partial(int.from_bytes, byteorder="big")
 _DEPTH = 32  # how far down the search for a field that cannot be encoded goes
 
 
@@ -95,12 +93,12 @@ class CheckedCodec(Generic[T]):
         """Whether the bytes are a JSON document."""
         self._stable = stable
         self._shape = shape
-        self._seed = shape.seed and (zlib.crc32(b"json" if is_json else b"msgpack", shape.seed) or 1)
+        form = (b"json" if is_json else b"msgpack") + b" settled" * (shape.is_settled and shape.has_floats)
+        self._seed = shape.seed and (zlib.crc32(form, shape.seed) or 1)
         self._probe = probe
         self._misfit = explain or misfit
         self._name = name_of(value_type)
-        self.may_hide: bool = not shape.is_known or (shape.has_floats and is_json)
-        """Whether its bytes may be those of another value too: see `hides`."""
+        self._may_hide = not shape.is_known or (shape.has_floats and is_json)
 
     def encode(self, value: T) -> bytes:
         """The bytes; EncodeError names the part that has none."""
@@ -154,28 +152,45 @@ class CheckedCodec(Generic[T]):
         JSON writes NaN as it writes None; a pydantic model and a codec of the application's own may leave out or change
         what they like.
         """
-        return self.may_hide and (not self._shape.is_known or b"null" in data)
+        return self._may_hide and (not self._shape.is_known or b"null" in data)
 
-    def unchanged(self, base: bytes, value: T, data: bytes, *, spelling: int = 0) -> bool:
-        """Whether *value*, encoded as *data*, says what the stored *base* says (CONTRACT V3).
-
-        A backend may have written it differently, and a set iterates as it likes.
+    def changed(self, base: bytes, value: T, data: bytes, *, spelling: int = 0) -> bytes | None:
+        """What is to be stored of a *value* that says something else than *base* does, checked; None: it does not.
 
         Args:
             base: the stored bytes.
             value: the value.
             data: its bytes.
             spelling: what `spelling` gave for the bytes that were stored; 0 if it is not known.
+
+        Raises:
+            EncodeError: it would not come back the same (CONTRACT V1, V9).
+        """
+        shape = self._shape
+        if base == data and not self.hides(data):
+            return None
+        if shape.is_settled and base != data and 0 != spelling == self.spelling(base):
+            # both differ by a change, or by another order of the same keys: the bytes of both have then one sum
+            ours = self.settled(value, data)
+            if ours == base:
+                return None
+            if not (shape.has_keys and len(base) == len(ours) and _sum(base) == _sum(ours)):
+                return ours
+        return None if self.unchanged(base, value, data) else self.settled(value, data)
+
+    def settled(self, value: T, data: bytes) -> bytes:
+        """*data*, the encoded *value*, checked, and as it will be encoded when it has come back: 1 for 1.0 is not."""
+        back = self.check(value, data)
+        return self._encode(back) if self._shape.is_settled and self._shape.has_floats else data
+
+    def unchanged(self, base: bytes, value: T, data: bytes) -> bool:
+        """Whether *value*, encoded as *data*, says what the stored *base* says (CONTRACT V3).
+
+        A backend may have written it differently, and a set iterates as it likes.
         """
         if base == data and not self.hides(data):
             return True
         shape = self._shape
-        # what `encode` made of both differs by a change, or by another order of the same keys; the bytes of both have
-        # then one sum: here modulo 255, as digits of a number to base 256
-        is_ours = shape.is_settled and base != data and 0 != spelling == self.spelling(base)
-        if is_ours and not (shape.has_keys and len(base) == len(data) and _number(base) % 255 == _number(data) % 255):
-            return False
-
         try:
             before = self._decode(base)
             if base == data or self._encode(before) == data:
@@ -338,6 +353,11 @@ def codec_for(value_type: type[T], *, json: bool, codec: Codec[T] | None = None)
     if is_pydantic(value_type):
         return PydanticCodec(value_type)
     return JSONCodec(value_type) if json else MessagePackCodec(value_type)
+
+
+def _sum(data: bytes) -> int:
+    """Of all bytes, modulo 65521 (RFC 1950 §8.2)."""
+    return zlib.adler32(data) & 0xFFFF
 
 
 def _attempt(function: Callable[[A], R], argument: A) -> tuple[R | None, Exception | None]:

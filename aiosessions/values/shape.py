@@ -43,12 +43,12 @@ class Shape:
 
     Args:
         is_known: whether each part is written by msgspec, under its own type or none.
-        is_settled: whether each value that was encoded here has one spelling, once its keys are in order: not so for
-            times, Decimals, sets, floats (an int may stand for one), nor where defaults are left out, or a class has
-            code that runs while it is decoded.
+        is_settled: whether each value that came back from being encoded has one spelling, once its keys are in order:
+            not so for times, Decimals, sets, nor where defaults are left out, or a class has code that runs while it is
+            decoded.
         is_fair: whether `==` looks at every field, at every depth.
         has_keys: whether there are dicts, whose keys may be in any order.
-        has_floats: whether NaN may be in it, which JSON writes as null.
+        has_floats: whether NaN may be in it, which JSON writes as null, and an int that stands for a float.
         has_times: whether there are times of day: `==` may tell one instant apart from itself (PEP 495).
         seed: a number for the type's classes, fields and types, the same in every process; 0 if it is not known.
     """
@@ -74,7 +74,7 @@ def shape_of(value_type: object) -> Shape:
     is_untyped = has(inspect.AnyType, inspect.CustomType)
     return Shape(
         is_known=True,
-        is_settled=is_literal and not has(inspect.FloatType) and not any(map(_has_code, classes)),
+        is_settled=is_literal and not any(map(_has_code, classes)),
         is_fair=all(map(_is_fair, classes)),
         has_keys=is_untyped or has(inspect.DictType, inspect.TypedDictType),
         has_floats=is_untyped or has(inspect.FloatType),
