@@ -60,7 +60,7 @@ class RequestSessions(msgspec.Struct, eq=False):
         unended: may live on though destroyed: it was said, and is not tried again.
     """
 
-    reply: Reply
+    reply: Reply = msgspec.field(default_factory=Reply)
     has_conflict: bool = False
     is_refused: bool = False
     found: dict[Place, Session[Any] | Turn] = {}  # msgspec copies it
@@ -107,7 +107,7 @@ class RequestSessions(msgspec.Struct, eq=False):
 
     def must_end(self) -> bool:
         """Whether something was destroyed that has not ended yet."""
-        for session in self.found.values():  # before 3.12 a comprehension is a call
+        for session in self.found.values():  # noqa: SIM110  # a generator costs two calls
             if isinstance(session, Session) and session._ended:
                 return True
         return False

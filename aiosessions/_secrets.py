@@ -99,6 +99,12 @@ class Secrets(Discreet, array_like=True, frozen=True):
 
     # what is to be done
 
+    @property
+    def are_confirmed(self) -> bool:
+        """Whether no rotation is under way, and the one that opens has come."""
+        opening = self.opening
+        return not opening or (len(opening) == 1 and opening[0].presented_at > 0.0)
+
     def is_due(self, presented: bytes, lifetime: Lifetime, *, now: float) -> bool:
         """Whether a periodic rotation is due, or one got lost on its way to the client."""
         if lifetime.rotate is None or not self.opening:

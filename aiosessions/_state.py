@@ -301,6 +301,7 @@ def advance(
     spelling: int = 0,
     digest: bytes | None = None,
     presented: bytes = b"",
+    held: Held | None = None,
 ) -> State:
     """What *state* becomes. Pure, so that a write which lost a race is made again over what won.
 
@@ -316,6 +317,7 @@ def advance(
         spelling: which codec wrote *value*; 0: not known.
         digest: of a new secret; None: none was made.
         presented: the digest of the secret that the request brought.
+        held: what its token says, if the client holds it.
     """
     meta = state.meta
     is_new = not state.handle
@@ -333,16 +335,16 @@ def advance(
             authenticated_at = None
             ends_at = min((end for end in (ends_at, restart) if end is not None), default=None)
 
-    effective = lifetime if own is None else unpack_lifetime(own) or lifetime
-    grace = effective.grace.total_seconds()
+    secrets = meta.secrets
     if is_new:
         secrets = Secrets(() if digest is None else (Secret(digest, now),))
-    elif wishes.rotations:
-        secrets = meta.secrets.replaced(digest, grace=grace, now=now)
-    elif digest is None and len(meta.secrets.opening) == 1 and meta.secrets.opening[0].presented_at:
-        secrets = meta.secrets
-    else:
-        secrets = meta.secrets.followed(digest, presented=presented, grace=grace, now=now)
+    elif wishes.rotations or digest is not None or not secrets.are_confirmed:
+        effective = lifetime if own is None else unpack_lifetime(own) or lifetime
+        grace = effective.grace.total_seconds()
+        if wishes.rotations:
+            secrets = secrets.replaced(digest, grace=grace, now=now)
+        else:
+            secrets = secrets.followed(digest, presented=presented, grace=grace, now=now)
 
     flashes, label = ((), None) if wishes.emptied else (meta.flashes, meta.label)
     if wishes.taken:
@@ -365,6 +367,7 @@ def advance(
         own,
         spelling,
         _lineage(state, version) if state.version and now - state.seen_at < _REMEMBERED_SECONDS else b"",
+        held,
     )
     owner = wishes.user[0] if wishes.user else state.owner
     return State(handle, value, owner, created_at, now, version, following, now)

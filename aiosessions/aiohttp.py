@@ -91,7 +91,7 @@ class _Saving:
     __slots__ = ("is_saved", "sessions", "socket", "unsent")
 
     def __init__(self) -> None:
-        self.sessions = RequestSessions(Reply())
+        self.sessions = RequestSessions()
         self.is_saved = False
         self.socket: web.WebSocketResponse | None = None  # that was accepted, until the request is through
         self.unsent: Mapping[str, str] | None = None  # the headers that a handler prepared and saving kept back

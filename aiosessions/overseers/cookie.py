@@ -225,7 +225,9 @@ class CookieOverseer(Overseer[T]):
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
         made = self._changes.saved(plan, before)
-        handle = new_handle() if is_new or wishes.rotations else before.handle
+        is_fresh = is_new or wishes.rotations > 0
+        handle = new_handle() if is_fresh else before.handle
+        held = before.as_held
         state = advance(
             before,
             wishes,
@@ -235,15 +237,14 @@ class CookieOverseer(Overseer[T]):
             handle=handle,
             is_changed=made.is_changed,
             spelling=made.spelling,
+            held=Held(
+                now if is_new else before.created_at,
+                now,
+                (0 if is_fresh else held.generation) + self._replay_protection,
+                held.user_epoch if user_epoch is None else user_epoch,
+            ),
         )
-        held = Held(
-            state.created_at,
-            now,
-            (0 if is_new or wishes.rotations else before.as_held.generation) + self._replay_protection,
-            before.as_held.user_epoch if user_epoch is None else user_epoch,
-        )
-        meta = replace(state.meta, held=held)
-        state = replace(state, meta=meta)
+        meta = state.meta
         expires_at = state.deadline(self.lifetime)
         claims = Claims(made.data, False, handle, now, expires_at, state.owner, meta.pack(), state.began_at)  # noqa: FBT003
         token = self._sealed.seal(place, claims)

@@ -1,6 +1,6 @@
 """From a token to the session that a storer keeps, or to the new one that takes its place."""
 
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._place import Place
@@ -15,10 +15,9 @@ from aiosessions.values.codecs import CheckedCodec
 __all__ = ["Loading"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-class Blank(Protocol[T_co]):
+class Blank(Protocol[T]):
     """Makes a new session."""
 
     def __call__(
@@ -29,7 +28,7 @@ class Blank(Protocol[T_co]):
         *,
         standing: Standing = ...,
         ended: tuple[Ending, ...] = ...,
-    ) -> Session[T_co]: ...
+    ) -> Session[T]: ...
 
 
 class Loading(Generic[T]):
@@ -65,7 +64,9 @@ class Loading(Generic[T]):
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 
-    async def load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
+    async def load(  # noqa: C901  # guard after guard, in one coroutine: every request passes here
+        self, place: Place, carried: Carried, reply: Reply, *, touch: bool
+    ) -> Session[T]:
         """The session of the token that came; a bad one never raises.
 
         Raises:

@@ -320,7 +320,9 @@ class Overseer(Store[T], ABC):
         """A session whose token means nothing any more is not written, and its changes are not silent."""
         try:
             data = self._codec.encode(session.value)
-            is_lost = session._wishes is not None or not self._codec.unchanged(session._state.value, session.value, data)
+            is_lost = session._wishes is not None or not self._codec.unchanged(
+                session._state.value, session.value, data
+            )
         except EncodeError:
             is_lost = True
         if is_lost:
