@@ -16,7 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosessions import ConfigError, EncodeError, MemoryStorer, StorageOverseer
+from aiosessions import (
+    AESGCMSealer,
+    ConfigError,
+    CookieOverseer,
+    EncodeError,
+    MemoryStorer,
+    StorageOverseer,
+    Store,
+    new_key,
+)
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec, JSONCodec, MessagePackCodec, PydanticCodec, codec_for
@@ -537,6 +546,32 @@ def test_law_a_known_spelling_changes_no_answer(kind: Any, data: st.DataObject) 
         assert codec.changed(changed, codec.decode(changed), changed, spelling=codec.spelling(changed)) is None
         assert codec.changed(changed, value, after, spelling=codec.spelling(changed)) is None
         assert changed == codec.encode(codec.decode(changed)) or not codec.spelling(changed)
+
+
+@dataclass
+class Priced:
+    price: float = 1.5
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kept", ["memory", "cookie"])
+async def test_an_int_for_a_float_is_written_once(kept: str) -> None:
+    """V3, R3: neither again in its own request, nor when it comes back as a float."""
+    events: list[str] = []
+    options: dict[str, Any] = {"on_event": lambda event: events.append(event.kind)}
+    sealer = AESGCMSealer(new_key())
+    store: Store[Priced] = CookieOverseer(Priced, sealer, **options)
+    if kept == "memory":
+        store = StorageOverseer(Priced, MemoryStorer(), clean_every=None, **options)
+    visitor = Visitor()
+    for price in (2.5, 3, 3.0, 3):
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            session.value.price = price
+            await store.save(session, visit.response)
+            await store.save(session, visit.response)
+
+    assert [kind for kind in events if kind != "loaded"] == ["created", "saved"]
 
 
 def test_a_spelling_proves_nothing_where_equal_values_are_written_differently() -> None:
