@@ -465,6 +465,13 @@ async def test_an_anonymous_session_is_opened_for_nobody(held: House) -> None:
             await held.store.open(handle, user_id=None)
 
 
+async def test_whose_a_session_is_has_to_be_said(held: House) -> None:
+    """Who forgets it opens none."""
+    store: Any = held.store  # Any: a checker refuses it
+    with pytest.raises(TypeError, match="user_id"):
+        await store.open((await held.added(Exchange())).handle)
+
+
 async def test_a_session_that_was_opened_tells_an_exchange_its_new_token(held: House) -> None:
     """A device that waits for its user: the job binds them, and has the token to hand over."""
     assert isinstance(held.store, StorageOverseer)
