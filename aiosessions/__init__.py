@@ -21,6 +21,7 @@ from aiosessions._errors import (
     UnsupportedError,
 )
 from aiosessions._events import Event
+from aiosessions._exchange import Exchange
 from aiosessions._flashes import Flash, JSONValue
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession
@@ -71,6 +72,7 @@ __all__ = [
     "Durable",
     "EncodeError",
     "Event",
+    "Exchange",
     "Expiring",
     "Flash",
     "HMACSealer",

@@ -99,7 +99,7 @@ class DecodeError(SessionError):
 
 
 class ResponseStartedError(SessionError):
-    """The client had to be told of a new token, and the headers have left already."""
+    """The client had to be told of a new token, and the headers have left already, or nobody sends any."""
 
 
 class ReauthenticationError(_RefusalError):

@@ -201,5 +201,5 @@ def incoming_other(request: object) -> tuple[RequestView, RequestSessions]:
     """As `incoming`, for requests without an ASGI scope; their adapter registers them."""
     raise ConfigError(
         f"{type(request).__module__}.{type(request).__qualname__} is no request this process knows: pass the "
-        "framework's own request, and import its adapter (aiosessions.aiohttp for aiohttp)"
+        "framework's own request, and import its adapter (aiosessions.aiohttp for aiohttp), or pass an Exchange"
     )

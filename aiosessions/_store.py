@@ -15,14 +15,17 @@ V = TypeVar("V")
 
 
 class Request(Protocol):
-    """A request, a websocket or a connection of aiohttp, Starlette, FastAPI, Quart or Litestar: pass it as it is."""
+    """A request, a websocket or a connection of aiohttp, Starlette, FastAPI, Quart or Litestar: pass it as it is.
+
+    Where there is none, an `Exchange`.
+    """
 
     @property
     def headers(self) -> Mapping[str, str] | Any: ...  # Any: type checkers do not see through aiohttp's descriptors
 
 
 class Response(Protocol):
-    """A response of aiohttp, Starlette, FastAPI or Quart."""
+    """A response of aiohttp, Starlette, FastAPI or Quart, or an `Exchange`."""
 
     @property
     def headers(self) -> Mapping[str, str] | Any: ...  # Any: as above
@@ -67,7 +70,7 @@ class Store(Protocol[T]):
         sent. The same request and name give the same Session object, loaded once.
 
         Args:
-            request: the framework's own request, websocket or connection.
+            request: the framework's own request, websocket or connection; an `Exchange` where there is none.
             name: `[A-Za-z][A-Za-z0-9_-]{0,63}`; None: the store's own.
             touch: whether reading counts as use, at one write per touch window. One that fails is an Event only: the
                 session was read.
@@ -120,7 +123,7 @@ class Store(Protocol[T]):
 
         Args:
             session: one that this store gave.
-            response: needed without a middleware.
+            response: needed without a middleware; of an `Exchange`, the same one.
 
         Raises:
             ConflictError: another request changed the same, and `on_conflict` or `Merge.RAISE` says so.

@@ -52,6 +52,15 @@ async def test_a_block_runs_and_does_what_it_says(block: str, monkeypatch: pytes
         pytest.skip(f"not installed here: {error}")
     if "test_hello" in namespace:
         await namespace["test_hello"]()
+    elif "token_for" in namespace:
+        token = await namespace["token_for"]("ann")
+        for calls in (1, 2):
+            body, headers = await namespace["call"]([("Cookie", f"__Host-app={token}")])
+            assert body == f"ann {calls}"
+            assert headers == [("Vary", "Cookie")]
+        body, headers = await namespace["call"]([])
+        assert body == "None 1"
+        assert [name for name, _ in headers] == ["Set-Cookie", "Cache-Control", "Vary"]
     elif "app" in namespace:
         async with Browser(namespace["app"]) as browser:
             if "add" in namespace:

@@ -209,8 +209,8 @@ class CookieOverseer(Overseer[T]):
             if not plan.is_write:  # a read that was late for the touch window is touched by the next request
                 return ending_of(session)
             raise ResponseStartedError(
-                f"session {session.name!r} is kept by the client, and the headers have left: save it before, or give "
-                "the response"
+                f"session {session.name!r} is kept by the client, and the headers have left, or nobody sends any: save "
+                "it before, or give the response or Exchange"
             )
         try:
             plan.sealed = self._made(plan)

@@ -19,6 +19,7 @@ from aiosessions._errors import (
     strip,
 )
 from aiosessions._events import Event, Reporter
+from aiosessions._exchange import Exchange
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
 from aiosessions._place import Place, Places
@@ -190,7 +191,9 @@ class Overseer(Store[T], ABC):
         with STRIPPED:
             async with self._alone(session):
                 await self._save(session, can_tell=can_tell)
-        if response is not None:
+        if isinstance(response, Exchange):
+            response._carry(reply, session._place)
+        elif response is not None:
             view = response_view(response.headers)
             reply.write_on(view, session._place)
             self._transport.vary(view, session.name)

@@ -143,24 +143,27 @@ class StorageOverseer(Overseer[T]):
         return not session.is_expired
 
     @overload
-    async def open(self: Store[Untyped], handle: str, *, user_id: str, name: str | None = None) -> Session[Any]: ...
+    async def open(
+        self: Store[Untyped], handle: str, *, user_id: str | None, name: str | None = None
+    ) -> Session[Any]: ...
     @overload
     async def open(
-        self: Store[dict[str, V]], handle: str, *, user_id: str, name: str | None = None
+        self: Store[dict[str, V]], handle: str, *, user_id: str | None, name: str | None = None
     ) -> MappingSession[V]: ...
     @overload
-    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[T]: ...
+    async def open(self, handle: str, *, user_id: str | None, name: str | None = None) -> Session[T]: ...
     # Any: the overloads say of what
-    async def open(self, handle: str, *, user_id: str, name: str | None = None) -> Session[Any]:
-        """A stored session without a request, for jobs that act on it; it can set no token.
+    async def open(self, handle: str, *, user_id: str | None, name: str | None = None) -> Session[Any]:
+        """A stored session without a request, for jobs that act on it; only an `Exchange` can tell a new token of it.
 
         Args:
             handle: from `SessionInfo` or `Session.handle`.
-            user_id: whose it must be.
+            user_id: whose it must be; None: nobody's. An anonymous session opens for whoever knows the handle, which
+                is no credential: never take it from a visitor.
             name: the session's name; None: the store's own.
 
         Raises:
-            NoSessionError: it is gone, not theirs, or (with an Event `unreadable`) was written by another version.
+            NoSessionError: it is gone, somebody else's, or (with an Event `unreadable`) was written by another version.
             StorerError: the backend failed.
             ValueError: *name* is outside the grammar.
         """
@@ -178,7 +181,8 @@ class StorageOverseer(Overseer[T]):
                 else:
                     return self._session_type(place, Carried(""), Reply(), value, state)
 
-        raise NoSessionError(f"{user_id!r} has no session {place.name!r} of this handle")
+        whose = "there is no anonymous" if user_id is None else f"{user_id!r} has no"
+        raise NoSessionError(f"{whose} session {place.name!r} of this handle")
 
     # writing
 
@@ -204,8 +208,8 @@ class StorageOverseer(Overseer[T]):
             raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
         if (not state.handle or wishes.rotations) and not plan.can_tell:
             raise ResponseStartedError(
-                f"session {session.name!r} has a new token, and the headers have left: save it before, or give the "
-                "response"
+                f"session {session.name!r} has a new token, and the headers have left, or nobody sends any: save it "
+                "before, or give the response or Exchange"
             )
         limit, is_due = self._race.limit, not plan.is_changed and not wishes.is_write
         is_large = limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit)

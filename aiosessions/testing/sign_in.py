@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+from aiosessions._exchange import Exchange
 from aiosessions._store import Store
 
 __all__ = ["Credentials", "signed_in"]
@@ -43,42 +44,10 @@ async def signed_in(store: Store[T], user_id: str, value: T | None = None, *, na
     Raises:
         SessionError: what the store raises when it saves.
     """
-    session = store.new(_Request(), name)
+    exchange = Exchange()
+    session = store.new(exchange, name)
     if value is not None:
         session.value = value
     session.set_user(user_id)
-    response = _Response()
-    await store.save(session, response)
-    return Credentials(response.headers.lines)
-
-
-class _Request:
-    """A request that brings nothing."""
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
-        self.scope: dict[str, object] = {"type": "http", "scheme": "https", "headers": []}
-
-
-class _Response:
-    def __init__(self) -> None:
-        self.headers = ResponseHeaders()
-
-
-class ResponseHeaders:
-    """As much of a framework's headers as a store needs."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def getlist(self, name: str) -> list[str]:
-        return [value for key, value in self.lines if key.lower() == name.lower()]
-
-    def add(self, name: str, value: str) -> None:
-        self.lines.append((name, value))
-
-    def __contains__(self, name: str) -> bool:
-        return bool(self.getlist(name))
-
-    def __delitem__(self, name: str) -> None:
-        self.lines = [line for line in self.lines if line[0].lower() != name.lower()]
+    await store.save(session, exchange)
+    return Credentials(exchange.headers)

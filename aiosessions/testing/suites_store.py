@@ -35,7 +35,6 @@ from aiosessions._errors import (
 )
 from aiosessions._lifetime import Lifetime
 from aiosessions._session import Session
-from aiosessions.testing.sign_in import ResponseHeaders
 from aiosessions.testing.suites_storer import MovableClock
 
 __all__ = ["MakeStore", "StoreSuite", "Visitor"]
@@ -50,12 +49,31 @@ class _Message(NamedTuple):
     scope: dict[str, Any]  # Any: an ASGI scope
 
 
+class _ResponseHeaders:
+    """As much of a framework's headers as a store needs."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def getlist(self, name: str) -> list[str]:
+        return [value for key, value in self.lines if key.lower() == name.lower()]
+
+    def add(self, name: str, value: str) -> None:
+        self.lines.append((name, value))
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.getlist(name))
+
+    def __delitem__(self, name: str) -> None:
+        self.lines = [line for line in self.lines if line[0].lower() != name.lower()]
+
+
 class Visit:
     """One request and its response, made by hand."""
 
     def __init__(self, lines: list[tuple[bytes, bytes]]) -> None:
         self.request: _Message = _Message(dict(lines), {"type": "http", "scheme": "https", "headers": lines})
-        self.response: _Message = _Message(ResponseHeaders(), {})
+        self.response: _Message = _Message(_ResponseHeaders(), {})
 
     @property
     def sent(self) -> list[str]:

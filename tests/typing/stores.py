@@ -7,6 +7,7 @@ from typing import Any, TypedDict, TypeVar, assert_type
 from aiosessions import (
     AESGCMSealer,
     CookieOverseer,
+    Exchange,
     JSONCodec,
     MappingSession,
     MemoryStorer,
@@ -100,6 +101,31 @@ async def a_store_of_any_type_gives_sessions_of_any(
     assert_type(store.new(request), Session[Any])
     assert_type(await held.get(request), Session[Any])
     assert_type(await held.open("handle", user_id="ann"), Session[Any])
+
+
+async def an_exchange_is_a_request_and_a_response(store: Store[AppData], held: StorageOverseer[dict[str, int]]) -> None:
+    exchange = Exchange([("Cookie", "__Host-app=...")], scheme="http")
+    as_request: Request = exchange
+    as_response: Response = exchange
+    assert_type(await store.get(as_request), Session[AppData])
+    assert_type(await store.get(exchange), Session[AppData])
+    assert_type(store.new(exchange), Session[AppData])
+    assert_type(await held.require(exchange), MappingSession[int])
+    await store.save(await store.get(exchange), as_response)
+    await held.save(held.new(exchange), exchange)
+    await held.destroy(held.new(exchange), exchange)
+    assert_type(exchange.headers, list[tuple[str, str]])
+    assert_type(exchange.tokens, dict[str, str])
+    Exchange({"cookie": "..."}.items(), "https")
+    Exchange({"cookie": "..."})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    Exchange([(b"cookie", b"...")])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    exchange.tokens = {}  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def whose_a_session_is_has_to_be_said(held: StorageOverseer[AppData]) -> None:
+    assert_type(await held.open("handle", user_id=None), Session[AppData])
+    await held.open("handle")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await held.open("handle", "ann")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def a_function_of_a_store_keeps_its_type(store: Store[T], session: Session[T], request: Request) -> Session[T]:
