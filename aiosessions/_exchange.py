@@ -43,7 +43,7 @@ class Exchange:
         if scheme not in _SCHEMES:
             raise ConfigError(f"scheme={scheme!r:.80}: give one of {_SCHEMES}")
         self._view = _Lines(list(_checked(headers)), scheme)
-        self._sessions = RequestSessions(scheme)
+        self._sessions = RequestSessions(Reply(scheme))
         self._told: dict[Place, str] = {}
         self.headers: list[tuple[str, str]] = []
 
