@@ -53,9 +53,10 @@ class SessionMiddleware:
         refresh: loaded and touched on every request that carries their token, also where no handler looks: a store
             stands for its own name and every name (at most 64) that this process has opened through it, `(store, name)`
             for another.
-        request_session: what Starlette's `request.session` is, for Authlib, sqladmin and older code. Since that cannot
-            be awaited, it is loaded before the handler on every request that carries its token. Beside another
-            middleware of this kind, the inner one's is what the application sees.
+        request_session: what Starlette's `request.session` is, for Authlib and older code. Since that cannot be
+            awaited, it is loaded before the handler on every request that carries its token. Beside another middleware
+            of this kind, the inner one's is what the application sees: so it is in sqladmin, whose backend brings its
+            own, until its `middlewares` are emptied.
         origins: which other origins than the application's own host may open websockets and send what changes something
             (all but GET, HEAD and OPTIONS), like `https://shop.example`; None: any. Others get a 403 before the
             application sees them (ASVS 5 3.5.1, 4.4.2). CORSMiddleware goes outside of this one.

@@ -156,6 +156,17 @@ class Tab:
         await self._another(document)
         return await self.text()
 
+    async def press_tab(self) -> None:
+        """Go on to what the keyboard reaches next."""
+        await self.ask("Input.dispatchKeyEvent", type="keyDown", key="Tab", windowsVirtualKeyCode=9)
+
+    async def press_enter(self) -> str:
+        """Do what has the focus; the text of the page that follows."""
+        document = self._document
+        await self.ask("Input.dispatchKeyEvent", type="keyDown", key="Enter", text="\r", windowsVirtualKeyCode=13)
+        await self._another(document)
+        return await self.text()
+
     async def text(self) -> str:
         """What a person reads."""
         text: str = await self.run("document.body.innerText")

@@ -342,6 +342,19 @@ async def test_the_page_is_light_or_dark(shop: Shop, browser: Site, choice: str,
     assert (int(red) < 128) is is_dark
 
 
+async def test_the_page_needs_no_mouse(shop: Shop, browser: Site) -> None:
+    """Tab goes through all that can be used, in the page's order, and shows where it is (WCAG 2.2, 2.1.1 and 2.4.7)."""
+    tab = await browser.tab(shop.url)
+    await tab.submit(THEME)
+    usable = "document.querySelectorAll('button, input:not([type=hidden]), aside')"
+    for number in range(await tab.run(f"{usable}.length")):
+        await tab.press_tab()
+        assert await tab.run(f"document.activeElement === {usable}[{number}]")
+        assert await tab.run("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+    await tab.run("document.querySelector('[aria-label=\"Add tea\"]').focus()")
+    assert "1 x tea" in await tab.press_enter()
+
+
 async def test_the_page_fits_a_phone(shop: Shop, browser: Site) -> None:
     """Nothing is wider than 320 pixels, and every button can be met with a thumb (WCAG 2.2, 1.4.10 and 2.5.8)."""
     tab = await browser.tab(shop.url)

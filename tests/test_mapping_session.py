@@ -1,14 +1,24 @@
 """The session of a `dict[str, V]` reads and changes like the dict it holds, and no other session does."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from starlette.responses import JSONResponse
 
-from aiosessions import KeyExistsError, MappingSession, MemoryStorer, NoKeyError, Session, SessionError, StorageOverseer
+from aiosessions import (
+    EncodeError,
+    KeyExistsError,
+    MappingSession,
+    MemoryStorer,
+    NoKeyError,
+    Session,
+    SessionError,
+    StorageOverseer,
+)
 from aiosessions.testing.suites_store import Visitor
 
 pytestmark = pytest.mark.anyio
@@ -193,6 +203,40 @@ async def test_its_str_is_that_of_its_dict_and_its_repr_shows_no_value(session: 
     """V6, V8."""
     assert (str(session), f"{session}") == (str(PAGES), str(PAGES))
     assert "visits" not in repr(session)
+
+
+async def test_its_value_goes_into_a_json_response(session: MappingSession[int]) -> None:
+    """V6: as its documentation says; the session itself is nothing that an encoder knows."""
+    assert "`session.value`" in (MappingSession.__doc__ or "")
+    assert JSONResponse(session.value).body == b'{"pages":1,"visits":2}'
+    with pytest.raises(TypeError):
+        JSONResponse(session)
+
+
+async def test_no_log_line_has_its_str(caplog: pytest.LogCaptureFixture) -> None:
+    """V8: of a session that is made, logged in, written by two, refused and ended it is told, and not what it holds."""
+    caplog.set_level("DEBUG")
+    store = StorageOverseer(dict[str, Any], MemoryStorer(), clean_every=None)
+    visitor = Visitor()
+
+    async def change(act: Callable[[MappingSession[Any]], object], *, by: Visitor = visitor) -> None:
+        async with by.visit() as visit:
+            session = await store.get(visit.request)
+            act(session)
+            await store.save(session, visit.response)
+
+    await change(lambda session: session.update(word="geheim"))
+    await change(lambda session: session.set_user("ann"))
+    async with visitor.visit() as visit:
+        session = await store.get(visit.request)
+        await change(lambda other: other.update(word="geheim 1"))
+        session["word"] = "geheim 2"
+        await store.save(session, visit.response)
+    with pytest.raises(EncodeError):
+        await change(lambda session: session.update(word=("geheim", object())))
+    await change(lambda session: session.destroy())
+    assert {"created", "regenerated", "merged", "destroyed"} <= set(caplog.text.split())
+    assert "geheim" not in caplog.text
 
 
 async def test_what_is_changed_through_it_is_saved(store: StorageOverseer[dict[str, int]]) -> None:

@@ -6,7 +6,8 @@
             return lambda value_type, **options: StorageOverseer(value_type, MyStorer(), clock=clock.now, **options)
 
 `make_store` may be called several times in one test: what it gives shares one backend and one set of keys. Stores whose
-state is with the client say `is_client_held = True`; those among them that can revoke, `revokes = True`.
+state is with the client say `is_client_held = True`; those among them that can revoke, `revokes = True`. The tests run
+as those of `StorerSuite` do.
 """
 
 import traceback

@@ -14,7 +14,9 @@ A storer's tests inherit the suites it claims and give three fixtures, none of w
 `storer` is empty, open, and ready. `clock` is there already: one that the tests move (hand it to the storer), or, with
 `waits = True`, real time, for backends whose server keeps the clock. A backend whose stored times can be moved back
 may override `clock` with a `Clock` of its own that does so in `advance`; after `advance` the suites ask only what is
-alive, never what the times say. The tests are async and run on every backend of the `anyio_backend` fixture.
+alive, never what the times say. The tests are async and carry no mark: they run as your own do, under pytest-asyncio
+with `asyncio_mode = "auto"`, or under anyio's plugin on every backend of the `anyio_backend` fixture, where your module
+says `pytestmark = pytest.mark.anyio`.
 """
 
 import json
@@ -158,7 +160,6 @@ class _OpenableStorer(Storer, Openable, Protocol):
     pass
 
 
-@pytest.mark.anyio
 class StorerCase:
     """What the suites share: what a subclass says about its storer, the clock, and how records are made.
 

@@ -495,7 +495,7 @@ class TestRefresh:
 
 class TestRequestSession:
     async def test_older_code_finds_its_session_where_starlette_has_it(self) -> None:
-        """DESIGN 3: what Authlib and sqladmin do with `request.session`."""
+        """DESIGN 3: what Authlib does with `request.session`, and what logs out in older code."""
         store = CookieOverseer(dict[str, Any], AESGCMSealer(new_key()))
 
         async def begin(request: Request) -> Response:
