@@ -87,6 +87,9 @@ class Loading:
             if self._on_storer_error == "raise":
                 raise
             return Found(standing="unread", ended=unproven)
+        except DecodeError as error:
+            self._report.unreadable(place.name, token.handle, None, error)
+            return Found(ended=unproven)
 
         state = None if record is None else State.of(record, token.handle, now=self._backend.now())
         if state is not None:
