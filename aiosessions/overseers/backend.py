@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aiosessions._errors import StorerError
+from aiosessions._errors import DecodeError, StorerError
 from aiosessions._events import Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
@@ -45,7 +45,11 @@ class Backend(NamedTuple):
 
     async def read(self, place: Place, handle: str) -> tuple[State | None, bool]:
         """What is stored, and whether there is something that this version cannot read."""
-        record = await self.storer.read(place.prefix + handle)
+        try:
+            record = await self.storer.read(place.prefix + handle)
+        except DecodeError as error:
+            self.report.unreadable(place.name, handle, None, error)
+            return None, True
         if record is None:
             return None, False
         state = State.of(record, handle, now=self.now())

@@ -1,6 +1,6 @@
 """The sessions of one user: listed, and ended by somebody else's hand (ASVS 5 7.4.2, 7.5.2)."""
 
-from aiosessions._errors import StorerError, UnsupportedError
+from aiosessions._errors import DecodeError, StorerError, UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State, is_time
@@ -47,7 +47,10 @@ class Devices:
         """End one, if it is this user's."""
         key = place.key(handle)
         for _ in range(ATTEMPTS):  # once more when it was written in between: the version proves whose it was
-            record = await self._storer.read(key)
+            try:
+                record = await self._storer.read(key)
+            except DecodeError as error:
+                raise StorerError(f"session {place.name!r} {handle} cannot be read and has not ended") from error
             if record is None or record.owner != user_id:
                 return False
             if await self._storer.delete(key, version=record.version):

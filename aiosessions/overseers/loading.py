@@ -85,6 +85,9 @@ class Loading(Generic[T]):
             if self._on_storer_error == "raise":
                 raise
             return self._blank(place, carried, reply, standing="unread", ended=_unproven(carried))
+        except DecodeError as error:  # it does not open: see EncryptedStorer
+            self._report.unreadable(place.name, token.handle, None, error)
+            return self._blank(place, carried, reply, ended=_unproven(carried))
 
         if record is None:
             self._report("rejected", place.name, token.handle, reason="unknown")

@@ -13,7 +13,7 @@ from hashlib import sha256
 import anyio
 import msgspec
 
-from aiosessions._errors import ConfigError, ConflictError, StorerError
+from aiosessions._errors import ConfigError, ConflictError, DecodeError, StorerError
 from aiosessions._lifetime import MAX_AGE_LIMIT
 from aiosessions._state import State
 from aiosessions._tokens import new_version
@@ -220,10 +220,10 @@ class Revocations:
         return (await self._read(key))[0]
 
     async def _read(self, key: str) -> tuple[Ledger, Record | None]:
-        record = await self._storer.read(key)
         try:
+            record = await self._storer.read(key)
             ledger = _EMPTY if record is None else _decode(record.value)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (DecodeError, msgspec.MsgspecError, ValueError) as error:
             raise StorerError(f"the revocation ledger {key} cannot be read") from error
         self._remember(key, ledger)
         return ledger, record

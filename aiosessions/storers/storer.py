@@ -57,7 +57,11 @@ class Storer(Protocol):
     """
 
     async def read(self, key: str) -> Record | None:
-        """The record, or None if it is absent or has expired (cleaned or not). Creates nothing."""
+        """The record, or None if it is absent or has expired (cleaned or not). Creates nothing.
+
+        Raises:
+            DecodeError: there is one, and it does not open: see `EncryptedStorer`.
+        """
         ...
 
     async def create(self, key: str, record: Record) -> bool:

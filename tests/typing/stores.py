@@ -7,6 +7,7 @@ from typing import Any, TypedDict, TypeVar, assert_type
 from aiosessions import (
     AESGCMSealer,
     CookieOverseer,
+    EncryptedStorer,
     Exchange,
     JSONCodec,
     MappingSession,
@@ -17,6 +18,8 @@ from aiosessions import (
     SessionInfo,
     StorageOverseer,
     Store,
+    Storer,
+    UserIndexed,
 )
 
 T = TypeVar("T")
@@ -218,3 +221,12 @@ def wrong_arguments_are_refused(sealer: AESGCMSealer) -> None:
     store: StorageOverseer[AppData]
     store = StorageOverseer(AppData, MemoryStorer(), default=Other)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     del store
+
+
+async def an_encrypted_storer_is_a_storer_that_says_what_it_can(inner: Storer) -> None:
+    """Like any other: what it can is asked, not known."""
+    storer: Storer = EncryptedStorer(inner, ["key", b"key"], hash_owners=True)
+    StorageOverseer(AppData, storer)
+    await EncryptedStorer(inner, "key").list_by_owner("ann")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    if isinstance(storer, UserIndexed):
+        await storer.list_by_owner("ann")
