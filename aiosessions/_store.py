@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar, overload
 
-from aiosessions._errors import STRIPPED, DecodeError
+from aiosessions._errors import DecodeError
 from aiosessions._mapping_session import MappingSession
 from aiosessions._session import Session
 
@@ -46,8 +46,7 @@ class _Valued:
         decode = getattr(self, "_decode", None)
         if decode is None:
             raise DecodeError("a SessionInfo that no store has listed, or a copy of one, has no value")
-        with STRIPPED:
-            return decode()
+        return decode()
 
     def _with(self, decode: Callable[[], Any]) -> Self:  # Any: as above
         object.__setattr__(self, "_decode", decode)

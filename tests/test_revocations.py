@@ -315,6 +315,7 @@ async def test_a_logout_does_not_lift_a_session_over_the_epoch_of_all() -> None:
     await do(store, visitor, lambda session: session.clear_user())
     assert await is_in(store, visitor), "nobody has ended it"
     await do(store, visitor, count)
+    assert await is_in(store, visitor), "nor by writing it"
     await store.delete_all()
     assert not await is_in(store, visitor)
 

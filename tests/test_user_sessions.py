@@ -135,3 +135,16 @@ async def test_a_line_says_whose_it_is_and_holds_the_value_out_of_sight(devices:
     other = StorageOverseer(dict[str, int], devices.storer, clock=devices.clock.now)
     with pytest.raises(DecodeError, match="dict"):
         _ = (await lines(other))["long"].value
+
+
+async def test_a_line_of_what_has_ended_is_not_shown_whatever_the_storer_s_clock_says() -> None:
+    """X1, S9: it may be a server's, which is late."""
+    clock, visitor = MovableClock(), Visitor()
+    store = StorageOverseer(Cart, MemoryStorer(clock=lambda: 0.0), lifetime=SHORT, clock=clock.now)
+    async with visitor.visit() as visit:
+        session = await store.get(visit.request)
+        session.set_user("ann")
+        await store.save(session, visit.response)
+    assert len([info async for info in store.sessions()]) == len(await store.user_sessions("ann")) == 1
+    await clock.advance(3600)
+    assert [info async for info in store.sessions()] == await store.user_sessions("ann") == []

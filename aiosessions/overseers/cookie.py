@@ -58,9 +58,10 @@ class CookieOverseer(Overseer[T]):
         lifetime: None: 1 day idle, 30 days absolute. Without `rotate`; with *revocations*, and in a JWT, with an
             absolute timeout.
         namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
-        revocations: a durable storer that remembers what has ended, at one read per `get`, or two for users with many
-            logouts: with it a logout, a rotation and `delete_user_sessions` hold for every copy of a token. A backend
-            that fails is a StorerError; a Redis that may evict is a ConfigError once it is open.
+        revocations: a durable storer that remembers what has ended, at one trip per `get`, or two for users with many
+            logouts, and one as a session begins: with it a logout, a rotation, `delete_user_sessions` and `delete_all`
+            hold for every copy of a token. A backend that fails is a StorerError; a Redis that may evict is a
+            ConfigError once it is open.
         replay_protection: each token is followed by a next: a copy that is older than the last two is refused. Needs
             *revocations*, and another round trip.
         max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.

@@ -119,4 +119,4 @@ class Devices:
             None if meta.authenticated_at is None else moment(meta.authenticated_at),
             state.owner,
         )
-        return info._with(lambda: self._decode(state.value))  # no partial: its repr would show the value
+        return info._with(lambda: self._decode(state.value))  # a partial would show the value to who shows variables

@@ -855,6 +855,7 @@ class StoreSuite:
                 with pytest.raises(NoSessionError):
                     await store.update(session, lambda shop: setattr(shop, "count", 1))
             await store.save(session, visit.response)
+            assert not visit.tokens or change == "new", "a token of a session that has ended"
         async with visitor.visit() as visit:
             session = await store.get(visit.request)
             assert session.user_id is None

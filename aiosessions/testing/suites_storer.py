@@ -266,8 +266,9 @@ class StorerSuite(StorerCase):
         await clock.advance(self.shortest)
         await race(100, lambda number: storer.create(f"k{number}", self.record(clock, owner=f"u{number}")))
         keys = ["k1", "absent", "k1", "expired", *(f"k{number}" for number in range(100)), "é/\x00"]
+        together = list(await storer.read_together(keys))
         alone = [await storer.read(key) for key in keys]
-        assert list(await storer.read_together(keys)) == alone
+        assert together == alone
         assert list(await storer.read_together([])) == []
         several = await race(20, lambda number: storer.read_together(keys[number : number + 2]))
         assert [list(pair) for pair in several] == [alone[number : number + 2] for number in range(20)]
