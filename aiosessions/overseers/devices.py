@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
-from aiosessions._errors import StorerError, UnsupportedError
+from aiosessions._errors import STRIPPED, StorerError, UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State, is_time
@@ -44,11 +45,14 @@ class Devices:
     async def all(self) -> AsyncGenerator[SessionInfo]:
         """Every live session of the namespace."""
         read_together = reader(self._storer)
-        async for keys in self._pages():
-            for key, record in zip(keys, await read_together(keys), strict=True):
-                info = None if record is None else self._info(key, record)
-                if info is not None:
-                    yield info
+        with STRIPPED:
+            await self._backend.holder.ready()
+            async with aclosing(self._pages()) as pages:
+                async for keys in pages:
+                    for key, record in zip(keys, await read_together(keys), strict=True):
+                        info = None if record is None else self._info(key, record)
+                        if info is not None:
+                            yield info
 
     async def end_all(self, user_id: str, *, keep: str | None) -> int:
         """End every session of a user, but that of the key *keep*; how many went."""
@@ -57,8 +61,9 @@ class Devices:
     async def end_everybody(self) -> int:
         """End every session of the namespace; how many went."""
         ended = 0
-        async for keys in self._pages():
-            ended += sum(await all_at_once(self._storer.delete, keys))
+        async with aclosing(self._pages()) as pages:
+            async for keys in pages:
+                ended += sum(await all_at_once(self._storer.delete, keys))
         return ended
 
     async def end(self, place: Place, handle: str, user_id: str) -> bool:
@@ -90,14 +95,19 @@ class Devices:
             )
 
         page: list[str] = []
-        async for key in self._storer.keys():
-            if self._is_ours(key):
-                page.append(key)
-            if len(page) == PAGE:
+        keys = self._storer.keys()
+        try:
+            async for key in keys:
+                if self._is_ours(key):
+                    page.append(key)
+                if len(page) == PAGE:
+                    yield page
+                    page = []
+            if page:
                 yield page
-                page = []
-        if page:
-            yield page
+        finally:
+            if isinstance(keys, AsyncGenerator):  # trio warns of one that is left behind
+                await keys.aclose()
 
     def _info(self, key: str, record: Record) -> SessionInfo | None:
         _, name, handle = key.rsplit(":", 2)

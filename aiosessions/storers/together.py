@@ -23,18 +23,18 @@ def reader(storer: Storer) -> ReadTogether:
 
 async def all_at_once(call: Callable[[str], Awaitable[A]], keys: Sequence[str]) -> list[A]:
     """What *call* says of each of *keys*, in their order; the first error is raised, as it is, when all have ended."""
-    answers: dict[str, A] = {}
+    answers: dict[int, A] = {}
     errors: list[Exception] = []
 
-    async def ask(key: str) -> None:
+    async def ask(number: int, key: str) -> None:
         try:
-            answers[key] = await call(key)
+            answers[number] = await call(key)
         except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
             errors.append(error)
 
     async with anyio.create_task_group() as tasks:
-        for key in keys:
-            tasks.start_soon(ask, key)
+        for number, key in enumerate(keys):
+            tasks.start_soon(ask, number, key)
     if errors:
         raise errors[0]
-    return [answers[key] for key in keys]
+    return [answers[number] for number in range(len(keys))]

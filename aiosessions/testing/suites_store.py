@@ -825,8 +825,10 @@ class StoreSuite:
         for each, visitor in outside:
             async with visitor.visit() as visit:
                 assert (await each.get(visit.request)).user_id == "ann", "a session of another namespace has ended"
-        for change in (lambda session: session.set_user("ann"), lambda session: session.value.tags.add("b")):
-            visitor = await self.with_session(store, change)
+        for user in (None, "ann"):
+            visitor = await self.with_session(store, lambda session: session.flash("hello"))
+            if user is not None:
+                await self.with_session(store, lambda session: session.set_user("ann"), visitor)
             await self.with_session(store, lambda session: setattr(session.value, "count", 1), visitor)
             async with visitor.visit() as visit:
                 assert (await store.get(visit.request)).value.count == 1
@@ -839,6 +841,10 @@ class StoreSuite:
         if not (self.revokes if self.is_client_held else self.lists):
             pytest.skip("nobody can be logged out by this store alone")
         store = make_store(Shop)
+
+        def count(shop: Shop) -> None:
+            shop.count += 1
+
         visitor = await self.with_session(store, lambda session: session.set_user("ann"))
         async with visitor.visit() as visit:
             session = await store.get(visit.request)
@@ -853,7 +859,7 @@ class StoreSuite:
             if change == "update":
                 session._reply.is_managed = True
                 with pytest.raises(NoSessionError):
-                    await store.update(session, lambda shop: setattr(shop, "count", 1))
+                    await store.update(session, count)
             await store.save(session, visit.response)
             assert not visit.tokens or change == "new", "a token of a session that has ended"
         async with visitor.visit() as visit:
