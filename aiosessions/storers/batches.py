@@ -50,6 +50,8 @@ class Batches(Generic[C, A]):
 
     async def ask_all(self, calls: Sequence[C]) -> Sequence[A]:
         """The answers to several calls, which share a trip; the first that is an exception is raised."""
+        if not calls:
+            return []
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

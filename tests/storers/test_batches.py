@@ -128,7 +128,7 @@ async def test_several_calls_of_one_caller_share_a_trip() -> None:
     assert await batches.ask_all([1, 2, 3]) == ["1", "2", "3"]
     assert await batches.ask_all([]) == []
     assert backend.tasks[:1] == [asyncio.current_task()]
-    assert backend.trips == [[1, 2, 3], []]
+    assert backend.trips == [[1, 2, 3]]
 
     del backend.trips[:]
     backend.gate.clear()
