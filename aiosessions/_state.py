@@ -45,12 +45,14 @@ class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
         seen_at: last touch or write.
         generation: for replay protection.
         user_epoch: the user's, when the session became theirs.
+        namespace_epoch: everybody's, when the session began or its user logged in.
     """
 
     created_at: Time
     seen_at: Time
     generation: Count = 0
     user_epoch: Count = 0
+    namespace_epoch: Count = 0
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):

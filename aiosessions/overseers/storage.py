@@ -1,7 +1,7 @@
 """A Store that keeps the state in a Storer; the client holds a token that refers to it."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
@@ -108,7 +108,7 @@ class StorageOverseer(Overseer[T]):
         self._changes = Changes(checked, on_conflict)
         self._holder = Holder(storer, clean_every, repr(self))
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
-        self._devices = Devices(self._backend, f"{namespace}:")
+        self._devices = Devices(self._backend, f"{namespace}:", checked.decode)
         self._race = Race(self._backend, self._sealed, self._changes, max_size)
         self._loading = Loading(
             self._backend, checked, self._sealed, self._session_type, self._blank, on_storer_error, on_reuse
@@ -289,7 +289,7 @@ class StorageOverseer(Overseer[T]):
         if not await self._put(plan, updated):
             raise gone(session)
 
-    # the user's sessions
+    # the sessions of a user, and of all
 
     async def user_sessions(self, user_id: str) -> list[SessionInfo]:
         """Every live session of a user, of all names in this namespace, newest use first (ASVS 5 7.5.2).
@@ -321,6 +321,38 @@ class StorageOverseer(Overseer[T]):
             await self._holder.ready()
             count = await self._devices.end_all(user_id, keep=kept)
         self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
+        return count
+
+    def sessions(self) -> AsyncGenerator[SessionInfo]:
+        """Every live session, of all names in this namespace, in no order, read by the hundred.
+
+        One that lives all the while comes at least once, in Redis rarely twice; one that is made meanwhile may come. On
+        trio, whoever leaves early says so: `async with aclosing(store.sessions()) as infos`.
+
+        Raises:
+            UnsupportedError: the storer has no `keys()`.
+            StorerError: the backend failed.
+        """
+        return self._devices.all()
+
+    async def delete_all(self) -> int:
+        """Log out everybody, of all names in this namespace: for the night of a breach.
+
+        Every session that was stored before the call ends, and what requests that run meanwhile write to it is dropped.
+        One that is made while this runs, a login under way too, is a new session, and may stay: call it once more when
+        the way in is closed.
+
+        Returns:
+            How many went.
+
+        Raises:
+            UnsupportedError: the storer has no `keys()`.
+            StorerError: the backend failed: some may not have ended.
+        """
+        with STRIPPED:
+            await self._holder.ready()
+            count = await self._devices.end_everybody()
+        self._report("destroyed", self.name, reason=f"all {count} sessions")
         return count
 
     async def delete(self, handle: str, *, user_id: str, name: str | None = None) -> bool:

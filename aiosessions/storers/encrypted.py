@@ -1,7 +1,7 @@
 """Encryption at rest: what a backend keeps of a session nobody can read, or change, without the keys."""
 
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -12,7 +12,16 @@ from aiosessions.sealers.aesgcm import XAES256GCM
 from aiosessions.sealers.keys import Key, Keys
 from aiosessions.sealers.ring import BoundKeys, KeyRing
 from aiosessions.storers.holding import Over, check_storer
-from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
+from aiosessions.storers.storer import (
+    Cleanable,
+    Durable,
+    Listable,
+    Openable,
+    ReadsTogether,
+    Record,
+    Storer,
+    UserIndexed,
+)
 from aiosessions.storers.text import decoded, encoded
 
 __all__ = ["EncryptedStorer"]
@@ -149,6 +158,16 @@ class _OverUserIndexed(_Over):
         return count
 
 
+class _OverReadsTogether(_Over):
+    """See `ReadsTogether`."""
+
+    async def read_together(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        """Raises DecodeError if one of them does not open."""
+        records = await cast("ReadsTogether", self.inner).read_together(keys)
+        found = zip(keys, records, strict=True)
+        return [None if record is None else self._seals.opened(key, record) for key, record in found]
+
+
 class _OverListable(_Over):
     """See `Listable`."""
 
@@ -207,6 +226,7 @@ class EncryptedStorer(_Over):
             (_OverDurable, isinstance(inner, Durable)),
             (_OverCleanable, isinstance(inner, Cleanable)),
             (_OverUserIndexed, isinstance(inner, UserIndexed)),
+            (_OverReadsTogether, isinstance(inner, ReadsTogether)),
             (_OverListable, isinstance(inner, Listable)),
             (_OverOpenable, isinstance(inner, Openable)),
         )

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from threading import Lock
 
 import anyio.lowlevel
@@ -71,6 +71,9 @@ class MemoryStorer:
 
         with self._lock:
             return self._live(key)
+
+    async def read_together(self, keys: Sequence[str]) -> list[Record | None]:
+        return [await self.read(key) for key in keys]
 
     async def create(self, key: str, record: Record) -> bool:
         with self._lock:

@@ -540,12 +540,22 @@ async def test_a_session_whose_key_is_gone_ends_with_all_of_the_user() -> None:
     async with store:
         theirs = await shop.log_in(store, other)
         assert [info.handle for info in await store.user_sessions("ann")] == [theirs]
+        assert [info.handle async for info in store.sessions()] == [theirs]
         with pytest.raises(NoSessionError):
             await store.open(handle, user_id="ann")
         with pytest.raises(StorerError, match="cannot be read"):
             await store.delete(handle, user_id="ann")
         assert await store.delete_user_sessions("ann") == 2
+        assert [info.handle async for info in store.sessions()] == []
     assert await shop.inner.read(f":app:{handle}") is None
+
+
+async def test_everybody_ends_also_whose_key_is_gone() -> None:
+    """ASVS 5 7.4.3."""
+    shop = Shop(OLD)
+    await shop.log_in(shop.store, shop.visitor)
+    async with shop.under(NEW) as store:
+        assert await store.delete_all() == 1
 
 
 async def test_a_session_whose_key_goes_between_read_and_write_is_not_written_over() -> None:

@@ -47,13 +47,20 @@ async def a_store_gives_sessions_of_its_type(request: Request) -> None:
     assert_type(await store.get(request, "admin", touch=False), Session[AppData])
     assert_type(await store.require(request), Session[AppData])
     assert_type(store.new(request), Session[AppData])
-    assert_type(await store.user_sessions("ann"), list[SessionInfo])
+    infos = await store.user_sessions("ann")
+    assert_type(infos, list[SessionInfo])
+    assert_type(infos[0].user_id, str | None)
+    async for info in store.sessions():
+        assert_type(info, SessionInfo)
+    assert_type(await store.delete_all(), int)
 
 
 async def a_cookie_store_gives_sessions_of_its_type(request: Request, sealer: AESGCMSealer) -> None:
     store = CookieOverseer(AppData, sealer)
     assert_type(store, CookieOverseer[AppData])
     assert_type(await store.get(request), Session[AppData])
+    assert_type(await store.delete_all(), int)
+    store.sessions()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # nobody knows them
 
 
 async def a_store_of_mappings_gives_sessions_that_are_mappings(request: Request, sealer: AESGCMSealer) -> None:
