@@ -150,7 +150,7 @@ INNERS: dict[str, Callable[[], Storer]] = {
 def test_it_can_what_the_inner_storer_can(make_inner: Callable[[], Storer]) -> None:
     inner = make_inner()
     storer = EncryptedStorer(inner, NEW)
-    assert len(CAPABILITIES) == 5
+    assert len(CAPABILITIES) == 6
     for capability in CAPABILITIES:
         assert isinstance(storer, capability) is isinstance(inner, capability), capability
     if isinstance(inner, Durable):
