@@ -39,18 +39,25 @@ class Reply:
 
     Attributes:
         is_managed: a middleware saves and tells the client.
+        is_leaving: what is saved now leaves with the headers at once: only so a timed cookie is sent again.
         is_started: the headers have left.
         words: what has to be carried, whatever the status.
     """
 
-    __slots__ = ("_scheme", "_told", "is_managed", "is_started", "words")
+    __slots__ = ("_scheme", "_told", "is_leaving", "is_managed", "is_started", "words")
 
     def __init__(self, scheme: str = "https") -> None:
         self.is_managed: bool = False
+        self.is_leaving: bool = False
         self.is_started: bool = False
         self._scheme = scheme
         self.words: dict[Place, _Word] = {}
         self._told: set[Place] = set()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a middleware will save once more, as the headers leave."""
+        return self.is_managed and not (self.is_leaving or self.is_started)
 
     def tell(self, place: Place, carried: Carried, token: str, max_age: int | None) -> None:
         """The client gets a token, for *max_age* seconds (None: as long as it likes)."""

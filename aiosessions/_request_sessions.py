@@ -78,6 +78,7 @@ class RequestSessions:
             return
 
         can_tell = not self.reply.is_started
+        self.reply.is_leaving = True
         plans: list[tuple[Place, Any]] = []  # Any: of stores of any types
         place = None
         try:
@@ -88,6 +89,9 @@ class RequestSessions:
                         plans.append((place, plan))
             for place, plan in plans:
                 await place.keeper.carry_out(plan)
+            for place, plan in plans[:-1]:  # the others took their time since
+                if place in self.reply.words:
+                    await place.keeper.confirm(plan.session)
         except BaseException as error:  # also what is no error of ours, and a cancellation
             self._failed = place
             strip(error)
@@ -105,10 +109,12 @@ class RequestSessions:
         """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
 
         For when the application is through, however it came to be: what it destroyed after the headers, or before its
-        client hung up, ends without a save.
+        client hung up, ends without a save. And a touch that a read had left to the headers is made up for.
         """
         for place, session in list(self.found.items()):
-            if not isinstance(session, Session) or not session._ended or place in self._unended:
+            if not isinstance(session, Session) or place in self._unended:
+                continue
+            if not session._ended and session._stale is None:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound

@@ -4,10 +4,12 @@ from typing import Any, Literal, NamedTuple
 
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._place import Place
+from aiosessions._reply import Reply
 from aiosessions._state import Ending, Standing, State
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.sealed import Sealed
+from aiosessions.overseers.sliding import Sliding
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -21,7 +23,7 @@ class Found(NamedTuple):
         state: as it is stored; None: there is none.
         value: decoded; of the store's type.
         presented: the digest of the secret that came.
-        stale: the token, if it came sealed under an older key.
+        stale: the token, if it is to be sent again: it came sealed under an older key, or its cookie's time runs.
         standing: of a new session.
         ended: what it takes the place of.
     """
@@ -47,6 +49,7 @@ class Loading:
         backend: of the store.
         codec: likewise.
         sealed: what the texts of clients mean.
+        sliding: which of them are sent again.
         on_storer_error: see StorageOverseer.
         on_reuse: likewise.
     """
@@ -56,6 +59,7 @@ class Loading:
         backend: Backend,
         codec: CheckedCodec[Any],
         sealed: Sealed,
+        sliding: Sliding,
         on_storer_error: Literal["raise", "new"],
         on_reuse: Literal["ignore", "destroy"],
     ) -> None:
@@ -63,11 +67,12 @@ class Loading:
         self._storer = backend.storer
         self._codec = codec
         self._sealed = sealed
+        self._sliding = sliding
         self._report = backend.report
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 
-    async def load(self, place: Place, carried: Carried, *, touch: bool) -> Found:
+    async def load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Found:
         """The session of the token that came; a bad one never raises.
 
         Raises:
@@ -90,11 +95,13 @@ class Loading:
 
         state = None if record is None else State.of(record, token.handle, now=self._backend.now())
         if state is not None:
-            return await self._opened(place, carried, token, state, touch=touch)
+            return await self._opened(place, carried, reply, token, state, touch=touch)
         self._report("rejected", place.name, token.handle, reason="unknown" if record is None else "unreadable")
         return _ABSENT if record is None else Found(ended=unproven)
 
-    async def _opened(self, place: Place, carried: Carried, token: Token, state: State, *, touch: bool) -> Found:
+    async def _opened(
+        self, place: Place, carried: Carried, reply: Reply, token: Token, state: State, *, touch: bool
+    ) -> Found:
         """If the token's secret opens it, and it has not expired."""
         meta = state.meta
         lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(state)
@@ -115,15 +122,17 @@ class Loading:
             self._report.unreadable(place.name, token.handle, state.owner, error)
             return Found(ended=(Ending(state),))
 
-        if touch and now - state.seen_at >= lifetime.touch_window:
+        is_timed = lifetime.is_timed and self._sliding.is_on
+        is_due = is_timed and touch and self._sliding.is_due(state, digest)
+        if touch and now - state.seen_at >= lifetime.touch_window and not (is_due and reply.is_awaited):
             seen = await self._backend.touch_while_read(place, state)
             if seen is None:
                 return _ABSENT
             state = seen
         self._report("loaded", place.name, token.handle, state.owner)
-        return Found(
-            state, value, digest, token if self._sealed.resealing and self._sealed.is_stale(carried.token) else None
-        )
+        if not is_due and (self._sealed.reseals if is_timed else self._sealed.resealing):
+            is_due = self._sealed.is_stale(carried.token)
+        return Found(state, value, digest, token if is_due else None)
 
     async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Found:
         """A wrong secret: forged, or one that was right before."""

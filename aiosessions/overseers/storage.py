@@ -12,6 +12,7 @@ from aiosessions._errors import (
     DecodeError,
     NoSessionError,
     ResponseStartedError,
+    SessionError,
     StorerError,
     UnsupportedError,
 )
@@ -29,7 +30,8 @@ from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gon
 from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
-from aiosessions.overseers.race import META_BYTES, Race
+from aiosessions.overseers.race import META_BYTES, Race, Won
+from aiosessions.overseers.sliding import Sliding
 from aiosessions.sealers.sealer import Sealer, check_sealer
 from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
@@ -109,8 +111,9 @@ class StorageOverseer(Overseer[T]):
         self._holder = Holder(storer, clean_every, repr(self))
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
         self._devices = Devices(self._backend, f"{namespace}:")
-        self._race = Race(self._backend, self._sealed, self._changes, max_size)
-        self._loading = Loading(self._backend, self._codec, self._sealed, on_storer_error, on_reuse)
+        self._sliding = Sliding(self._backend, self._sealed, self._transport)
+        self._race = Race(self._backend, self._sealed, self._sliding, self._changes, max_size)
+        self._loading = Loading(self._backend, self._codec, self._sealed, self._sliding, on_storer_error, on_reuse)
         if sealer is not None:
             self._sealed.prove(self.places.own, self.lifetime)
 
@@ -120,7 +123,7 @@ class StorageOverseer(Overseer[T]):
         if not carried.present:
             return self._blank(place, carried, reply)
 
-        found = await self._loading.load(place, carried, touch=touch)
+        found = await self._loading.load(place, carried, reply, touch=touch)
         state, presented, stale = found.state, found.presented, found.stale
         if state is None:
             return self._blank(place, carried, reply, standing=found.standing, ended=found.ended)
@@ -188,13 +191,16 @@ class StorageOverseer(Overseer[T]):
     # writing
 
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
-        """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
-        secrets, presented = session._state.meta.secrets, session._presented
-        if can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
+        """Whether the secrets need a write: a periodic rotation, its confirmation, a newer key, or a timed cookie."""
+        meta, presented = session._state.meta, session._presented
+        secrets = meta.secrets
+        lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
+        if lifetime.is_timed and self._sliding.is_on:
+            if can_tell and self._sliding.wants(session):
+                return True
+        elif can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
             return True
 
-        meta = session._state.meta
-        lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
         if lifetime.rotate is None and len(secrets.opening) <= 1:
             return False
         return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
@@ -212,6 +218,8 @@ class StorageOverseer(Overseer[T]):
                 "response"
             )
         limit, is_due = self._race.limit, not plan.is_changed and not wishes.is_write
+        if is_due and self._sliding.slides(state):
+            return plan  # what speaks against it stops no read
         is_large = limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit)
         try:
             if is_large or is_due:
@@ -233,12 +241,40 @@ class StorageOverseer(Overseer[T]):
                     self._drop(session, "gone")
                 elif session._lives == plan.lives:
                     session._settled(plan, seen)
+                    self._sliding.put_off(session, plan.wishes)
             return
         if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
             return
 
-        await self._put(plan)
+        if plan.is_changed or plan.wishes.is_write or not self._sliding.slides(plan.state):
+            await self._put(plan)
+        else:
+            await self._send_again(plan)
+
+    async def _send_again(self, plan: Plan[T]) -> None:
+        """What was only read or touched; where it cannot be written it is touched, which takes no more room."""
+        session = plan.session
+        try:
+            await self._put(plan)
+        except SessionError as error:
+            reason = type(error.__cause__ or error).__name__
+            self._report("store_failed", session.name, session.handle, reason=reason)
+            touch = self._backend.touch if plan.wishes.is_touched else self._backend.touch_late
+            seen = await touch(session._place, plan.state)
+            session._settled(plan, seen or plan.state, presented=session._presented)
+
+    async def confirm(self, session: Session[T]) -> None:
+        """See `Keeper.confirm`."""
+        if await self._sliding.is_outdated(session):
+            session._reply.words.pop(session._place, None)
+
+    async def end(self, session: Session[T]) -> None:
+        """See `Keeper.end`."""
+        await super().end(session)
+        if self._sliding.is_missed(session):
+            await self._backend.touch_late(session._place, session._state)
+            session._seen(self.now())  # tried once
 
     async def _put(self, plan: Plan[T], update: Updated[T] | None = None) -> bool:
         """Write, and take what stands then into the session; False: it was gone.
@@ -259,11 +295,8 @@ class StorageOverseer(Overseer[T]):
 
         state, made = won.state, won.made
         if made.is_changed or update is None:
-            kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
-            if state.handle != plan.state.handle:
-                kind = "created"
             reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report(kind, place.name, state.handle, state.owner, reason=reason)
+            self._report(self._kind(plan, won), place.name, state.handle, state.owner, reason=reason)
         if made.fields:
             self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
 
@@ -271,9 +304,19 @@ class StorageOverseer(Overseer[T]):
         presented = (won.digest or session._presented) if won.sealed else None
         if not session._settled(plan, state, won.sealed, max_age, presented):
             return True  # destroyed meanwhile: it ends next
+        if not (won.sealed or session._reply.is_leaving):
+            self._sliding.put_off(session, wishes)
         if state.value != plan.data:  # others' changes came in
             session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
         return True
+
+    def _kind(self, plan: Plan[T], won: Won) -> Literal["created", "regenerated", "saved", "touched"]:
+        if won.state.handle != plan.state.handle:
+            return "created"
+        if won.digest is not None:
+            return "regenerated"
+        is_write = won.made.is_changed or plan.wishes.is_write
+        return "saved" if is_write or not self._sliding.slides(won.state) else "touched"
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._backend.end(session._place, ending)
