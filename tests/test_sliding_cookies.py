@@ -76,6 +76,11 @@ def touch(session: Session[Cart]) -> None:
     session.touch()
 
 
+def write_and_touch(session: Session[Cart]) -> None:
+    write(session)
+    touch(session)
+
+
 def clear_user(session: Session[Cart]) -> None:
     session.clear_user()
 
@@ -201,7 +206,7 @@ async def test_an_older_secret_is_not_sent_again() -> None:
     (newest,) = await look(house, visitor)
     assert newest != sent_to(old)
     await house.clock.advance(10)
-    for change in (bool, write, touch):
+    for change in (bool, write, touch, write_and_touch):
         assert await look(house, old.copy(), change) == []
     assert await look(house, visitor) == []
     await house.clock.advance(WINDOW)
@@ -344,7 +349,8 @@ async def test_who_was_written_with_others_does_not_outrun_a_login() -> None:
         async with visitor.copy().visit() as visit:
             session = await scene.store.get(visit.request)
             await act(session)
-            await scene.store.save(session, visit.response)
+            if act is not update:
+                await scene.store.save(session, visit.response)
         sent[name] = visit.tokens
 
     async def update(session: Session[Any]) -> None:

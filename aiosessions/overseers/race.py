@@ -204,9 +204,8 @@ class Race:
             if bid.is_open:
                 await self._lead(line, bid)
             won = bid.won
-            if won is not None and won.digest is None and won.sealed:  # the token that the client has
-                is_last = line.newest is won.state and won.state.meta.secrets.is_newest(bid.plan.session._presented)
-                bid.won = won if is_last else won._replace(sealed="")  # others went on, maybe with a newer one
+            if won is not None and won.digest is None and won.sealed and line.newest is not won.state:
+                bid.won = won._replace(sealed="")  # sent again, but others went on: maybe with a newer one
         finally:
             if line is not None and not (line.waiting or line.turn.is_taken) and self._lines.get(where) is line:
                 del self._lines[where]

@@ -66,6 +66,11 @@ async def slow_touch(house: House, request: Any) -> Reply:  # Any: as above
     return Reply()
 
 
+async def read_and_save(house: House, request: Any) -> Reply:  # Any: as above
+    await house.store.save(await house.store.get(request))
+    return Reply()
+
+
 async def fail(house: House, request: Any) -> Reply:  # Any: as above
     await house.store.get(request)
     return Reply(status=503)
@@ -92,7 +97,18 @@ async def two(house: House, request: Any) -> Reply:  # Any: as above
 
 PAGES: dict[str, Page] = {
     page.__name__: page
-    for page in (touch, touch_and_save, slow_save, slow_update, slow_touch, fail, look_by_hand, two, destroy_one)
+    for page in (
+        touch,
+        touch_and_save,
+        slow_save,
+        slow_update,
+        slow_touch,
+        read_and_save,
+        fail,
+        look_by_hand,
+        two,
+        destroy_one,
+    )
 }
 
 
@@ -187,6 +203,18 @@ async def test_a_touch_that_was_asked_for_always_sends(stage: Stage, page: str) 
         await browser.get("/login")
         for _ in range(2):
             assert len(stage.told(await browser.get(f"/{page}"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "writes"), [("slow_save", 2), ("slow_update", 2), ("slow_touch", 1), ("read_and_save", 1)]
+)
+async def test_what_was_saved_early_is_sent_as_the_headers_leave(stage: Stage, page: str, writes: int) -> None:
+    """R15, R14: not before."""
+    async with stage.open() as browser:
+        await come(stage, browser)
+        assert len(stage.told(await browser.get(f"/{page}"))) == 1
+        assert stage.calls().count("replace") == writes
+        assert stage.told(await browser.get("/read")) == []
 
 
 @pytest.mark.parametrize("page", ["read", "touch"])
