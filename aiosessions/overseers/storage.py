@@ -296,7 +296,9 @@ class StorageOverseer(Overseer[T]):
         state, made = won.state, won.made
         if made.is_changed or update is None:
             reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report(self._kind(plan, won), place.name, state.handle, state.owner, reason=reason)
+            is_plain = made.is_changed and won.digest is None and state.handle == plan.state.handle
+            kind = "saved" if is_plain else self._kind(plan, won)
+            self._report(kind, place.name, state.handle, state.owner, reason=reason)
         if made.fields:
             self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
 
@@ -315,8 +317,9 @@ class StorageOverseer(Overseer[T]):
             return "created"
         if won.digest is not None:
             return "regenerated"
-        is_write = won.made.is_changed or plan.wishes.is_write
-        return "saved" if is_write or not self._sliding.slides(won.state) else "touched"
+        return (
+            "saved" if won.made.is_changed or plan.wishes.is_write or not self._sliding.slides(won.state) else "touched"
+        )
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._backend.end(session._place, ending)
