@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
@@ -20,6 +21,7 @@ from aiosessions import (
     StorageOverseer,
     new_key,
 )
+from aiosessions.asgi import Connection, SessionMiddleware
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock, collected
 from tests.sealers.jwt_keys import make, make_jwk, private, public
@@ -66,6 +68,10 @@ async def rewrite(house: House, meta: bytes) -> None:
 def fields(record: Record) -> list[Any]:  # Any: of all types
     decoded: list[Any] = msgspec.msgpack.decode(record.meta)
     return decoded
+
+
+async def no_message(*_: object) -> Any:  # Any: an ASGI message
+    raise AssertionError("nothing is received or sent")
 
 
 def write(session: Session[Cart]) -> None:
@@ -145,6 +151,25 @@ async def test_what_is_sent_again_is_a_touch_for_who_counts() -> None:
     await house.clock.advance(WINDOW)
     assert await look(house, visitor) != []
     assert [event.kind for event in house.events] == ["touched", "loaded", "touched"]
+
+
+async def test_a_client_that_hangs_up_has_used_it() -> None:
+    """X1, R15: the headers never left, so that the touch is made up for."""
+    house = House(lifetime=TIMED)
+    visitor = await house.visitor(user="ann")
+    await house.clock.advance(WINDOW)
+
+    async def page(scope: Any, _: Any, __: Any) -> None:  # Any: what ASGI hands around
+        await house.store.get(Connection(scope))
+        hung_up.cancel()
+        await anyio.lowlevel.checkpoint()
+
+    async with visitor.visit() as visit:
+        with anyio.CancelScope() as hung_up:
+            await SessionMiddleware(page)({**visit.request.scope, "method": "GET", "path": "/"}, no_message, no_message)
+    assert hung_up.cancelled_caught
+    assert house.storer.calls["replace"] == 0
+    assert (await kept(house))[1].seen_at == house.clock.now()
 
 
 # which token

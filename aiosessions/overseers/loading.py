@@ -124,7 +124,11 @@ class Loading:
 
         is_timed = lifetime.is_timed and self._sliding.is_on
         is_due = is_timed and touch and self._sliding.is_due(state, digest)
-        if touch and now - state.seen_at >= lifetime.touch_window and not (is_due and reply.is_awaited):
+        if (
+            touch
+            and now - state.seen_at >= lifetime.touch_window
+            and not (is_due and self._sliding.may_wait(state, reply))
+        ):
             seen = await self._backend.touch_while_read(place, state)
             if seen is None:
                 return _ABSENT

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from aiosessions._errors import StorerError
+from aiosessions._reply import Reply
 from aiosessions._session import Session
 from aiosessions._state import SentMeta, State, Wishes
 from aiosessions._tokens import Token
@@ -114,6 +115,11 @@ class Sliding:
         return is_settled and _sent_at(state) != _sent_at(before)
 
     # what is left to the headers
+
+    def may_wait(self, state: State, reply: Reply) -> bool:
+        """Whether a read may leave its touch to the headers: a slow handler must not find that it has expired."""
+        idle = self._backend.lifetime_of(state).idle
+        return reply.is_awaited and (idle is None or state.read_at - state.seen_at < idle.total_seconds() / 2)
 
     def put_off(self, session: Session[Any], wishes: Wishes) -> None:  # Any: as above
         """What was saved before the headers leave is sent again when they do, if it is to be."""

@@ -287,6 +287,22 @@ async def test_a_slow_answer_logs_nobody_out(stage: Stage, page: str) -> None:
         assert "user=ann" in (await browser.get("/read")).text
 
 
+@pytest.mark.parametrize(("away", "slow"), [(3, 3.9), (6.99, 3)])
+async def test_a_slow_page_does_not_outlast_the_session(stage: Stage, away: float, slow: float) -> None:
+    """X1: the use counts from when it began, however late its headers leave."""
+    async with stage.open() as browser:
+        await browser.get("/login")
+        stage.clock.advance(away * DAY)
+
+        async def take_long() -> None:
+            stage.clock.advance(slow * DAY)
+
+        stage.house.meanwhile = take_long
+        response = await browser.get("/slow_read")
+        assert len(stage.told(response)) == 1
+        assert "user=ann" in (await browser.get("/read")).text
+
+
 async def test_what_is_sent_again_is_looked_at_once_more(stage: Stage) -> None:
     """R18: another session of the request takes its time, and meanwhile somebody logs in."""
     async with stage.open() as browser:
