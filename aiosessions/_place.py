@@ -46,8 +46,12 @@ class Keeper(Protocol[T_co]):
         """Do it."""
         ...
 
+    async def confirm(self, session: Any) -> None:  # Any: as above
+        """Take back a token that is sent again, if somebody has a newer one by now."""
+        ...
+
     async def end(self, session: Any) -> None:  # Any: as above
-        """End what was destroyed, and nothing else."""
+        """End what was destroyed, and make up for a touch that a read had left to the headers."""
         ...
 
 

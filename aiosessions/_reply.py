@@ -39,6 +39,7 @@ class Reply(msgspec.Struct, eq=False):
     Args:
         scheme: of the request: `http`, `https`, `ws` or `wss`.
         is_managed: a middleware saves and tells the client.
+        is_leaving: what is saved now leaves with the headers at once: only so a timed cookie is sent again.
         is_started: the headers have left.
         words: what has to be carried, whatever the status.
         told: who has been told a token.
@@ -46,9 +47,15 @@ class Reply(msgspec.Struct, eq=False):
 
     scheme: str = "https"
     is_managed: bool = False
+    is_leaving: bool = False
     is_started: bool = False
     words: dict[Place, _Word] = {}  # msgspec copies it
     told: set[Place] = set()  # likewise
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a middleware will save once more, as the headers leave."""
+        return self.is_managed and not (self.is_leaving or self.is_started)
 
     def tell(self, place: Place, carried: Carried, token: str, max_age: int | None) -> None:
         """The client gets a token, for *max_age* seconds (None: as long as it likes)."""

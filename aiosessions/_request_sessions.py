@@ -82,6 +82,7 @@ class RequestSessions(msgspec.Struct, eq=False):
             return
 
         can_tell = not self.reply.is_started
+        self.reply.is_leaving = True
         plans: list[tuple[Place, Any]] = []  # Any: of stores of any types
         place = None
         try:
@@ -92,6 +93,9 @@ class RequestSessions(msgspec.Struct, eq=False):
                         plans.append((place, plan))
             for place, plan in plans:
                 await place.keeper.carry_out(plan)
+            for place, plan in plans[:-1]:  # the others took their time since
+                if place in self.reply.words:
+                    await place.keeper.confirm(plan.session)
         except BaseException as error:  # also what is no error of ours, and a cancellation
             self.failed = place
             strip(error)
@@ -106,9 +110,9 @@ class RequestSessions(msgspec.Struct, eq=False):
         await self.end()
 
     def must_end(self) -> bool:
-        """Whether something was destroyed that has not ended yet."""
-        for session in self.found.values():  # noqa: SIM110  # a generator costs two calls
-            if isinstance(session, Session) and session._ended:
+        """Whether something was destroyed that has not ended yet, or a touch was left to the headers."""
+        for session in self.found.values():  # a generator costs two calls
+            if isinstance(session, Session) and (session._ended or session._stale is not None):
                 return True
         return False
 
@@ -116,10 +120,12 @@ class RequestSessions(msgspec.Struct, eq=False):
         """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
 
         For when the application is through, however it came to be: what it destroyed after the headers, or before its
-        client hung up, ends without a save.
+        client hung up, ends without a save. And a touch that a read had left to the headers is made up for.
         """
         for place, session in list(self.found.items()):
-            if not isinstance(session, Session) or not session._ended or place in self.unended:
+            if not isinstance(session, Session) or place in self.unended:
+                continue
+            if not session._ended and session._stale is None:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound

@@ -256,7 +256,7 @@ class Session(Generic[T]):
         self._state = State.blank(data, self._place.keeper.now())
 
     def touch(self) -> None:
-        """Extend the idle deadline now, whatever the touch window says."""
+        """Extend the idle deadline now, and send a timed cookie again, whatever the touch window says."""
         self._wish().is_touched = True
 
     def _wish(self) -> Wishes:

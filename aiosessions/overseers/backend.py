@@ -78,6 +78,14 @@ class Backend(NamedTuple):
         seen = None if newest is None else await self._touch(place, newest)
         return None if seen is None else state.seen(seen.seen_at)
 
+    async def touch_late(self, place: Place, state: State) -> State | None:
+        """As `touch`, of what was only read: one that fails degrades nobody; None then too."""
+        try:
+            return await self.touch(place, state)
+        except StorerError as error:
+            self.report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            return None
+
     async def _touch(self, place: Place, state: State) -> State | None:
         now = self.now()
         expires_at = self.lifetime_of(state).deadline(now, state.meta.ends_at)

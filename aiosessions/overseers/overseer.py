@@ -188,6 +188,8 @@ class Overseer(Store[T], ABC):
         reply = session._reply
         is_gone = reply.is_started if response is None else bool(getattr(response, "prepared", False))
         can_tell = not is_gone and (response is not None or reply.is_managed)
+        if response is not None and not reply.is_awaited:
+            reply.is_leaving = True
         with STRIPPED:
             async with self._alone(session):
                 await self._save(session, can_tell=can_tell)
@@ -297,6 +299,9 @@ class Overseer(Store[T], ABC):
             turn.is_taken = False
             if turn.waiting is not None:
                 turn.end()
+
+    async def confirm(self, session: Session[T]) -> None:
+        """See `Keeper.confirm`: what the client holds has no newer one."""
 
     async def end(self, session: Session[T]) -> None:
         """See `Keeper.end`."""

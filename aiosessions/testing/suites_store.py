@@ -763,6 +763,23 @@ class StoreSuite:
         async with visitor.visit() as visit:
             assert (await store.get(visit.request)).is_new
 
+    async def test_a_timed_cookie_is_sent_again_while_it_is_in_use(
+        self, make_store: MakeStore, clock: MovableClock
+    ) -> None:
+        """R15, X3: once per touch window; in a header, which has no Max-Age, only what the client holds."""
+        store = make_store(Shop, lifetime=Lifetime(24 * HOUR, 720 * HOUR, cookie=24 * HOUR))
+        visitor = await self.with_value(store, lambda shop: shop.tags.add("a"))
+        is_sent = self.is_client_held or not visitor.headers
+        for _ in range(3):
+            await clock.advance(20 * 3600)
+            for is_due in (True, False):
+                async with visitor.visit() as visit:
+                    session = await store.get(visit.request)
+                    assert session.value.tags == {"a"}
+                    await store.save(session, visit.response)
+                assert len(visit.tokens) == (is_sent and is_due)
+                assert visitor.headers or all("; Max-Age=86400;" in token for token in visit.tokens)
+
     async def test_the_absolute_deadline_holds_however_busy(self, make_store: MakeStore, clock: MovableClock) -> None:
         """X2: also for a token that is replayed, also when a request spans it; X4: regenerate does not move it."""
         store = make_store(Shop, lifetime=Lifetime(HOUR, 3 * HOUR))
