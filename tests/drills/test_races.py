@@ -194,7 +194,7 @@ async def test_a_login_beats_tokens_that_are_sent_again(backend: Backend, rounds
     def store() -> Overseer:
         return StorageOverseer(Cart, storer, clean_every=None, lifetime=SLIDING)
 
-    async with opened(backend.url) as storer, store() as here, store() as there:
+    async with opened(backend.patient_url) as storer, store() as here, store() as there:
 
         async def one(_: Overseer, chance: random.Random, user: str) -> None:
             await log_in(here, chance, user, there)
