@@ -21,6 +21,7 @@ from aiosessions._errors import (
 from aiosessions._events import Event, Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
+from aiosessions._meant import expect
 from aiosessions._place import Place, Places
 from aiosessions._reply import Reply, check_site_data
 from aiosessions._request import response_view
@@ -74,6 +75,7 @@ class Overseer(Store[T], ABC):
         self._changes = Changes(codec)
         self.fresh: Blank[T] = Blank(codec, value_type, default)
         self._value_type = value_type
+        expect(value_type, self.fresh()[0])
         self._report = Reporter(on_event)
         self._sealed = Sealed(sealer, now=self.now, report=self._report)
         self._must_end = self._sealed.must_end
