@@ -40,14 +40,22 @@ class Reply:
     Attributes:
         is_managed: a middleware saves and tells the client.
         is_started: the headers have left.
+        is_touched: somebody looked at a session after that.
         words: what has to be carried, whatever the status.
     """
 
-    __slots__ = ("_scheme", "_told", "is_managed", "is_started", "words")
+    advice: ClassVar[str] = (
+        "add SessionMiddleware (Quart: init_app, Litestar: SessionPlugin, aiohttp: setup), or "
+        "`await store.save(session, response)`"
+    )
+    """What whoever forgot to save is told to do."""
+
+    __slots__ = ("_scheme", "_told", "is_managed", "is_started", "is_touched", "words")
 
     def __init__(self, scheme: str = "https") -> None:
         self.is_managed: bool = False
         self.is_started: bool = False
+        self.is_touched: bool = False
         self._scheme = scheme
         self.words: dict[Place, _Word] = {}
         self._told: set[Place] = set()
@@ -59,6 +67,11 @@ class Reply:
     def clear(self, place: Place, carried: Carried, site_data: Sequence[str] = ()) -> None:
         """The client is to forget its token, if it has one, and what else *site_data* says."""
         self.words[place] = _Word(carried, site_data=tuple(site_data))
+
+    def owes(self, place: Place) -> bool:
+        """Whether the client still has to be told what became of its token."""
+        word = self.words.get(place)
+        return word is not None and (word.token is not None or word.carried.present or place in self._told)
 
     def write_on(self, response: ResponseView, place: Place | None = None) -> None:
         """Put on a response what is to be said: of one place, or (None) of all."""

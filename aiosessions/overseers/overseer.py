@@ -1,6 +1,5 @@
 """What both overseers share: finding the session of a request, planning a save, telling the client."""
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,7 +29,7 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
-from aiosessions._watched import watched
+from aiosessions._watched import leave, watch, watchable
 from aiosessions.overseers.changes import Changes, Plan, ending_of, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
@@ -81,7 +80,9 @@ class Overseer(Store[T], ABC):
         self._must_end = self._sealed.must_end
         self._holder = Holder(None, None, repr(self))
         kind = session_type(value_type)
-        self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
+        self._session_type: type[Session[T]] = watchable(kind)
+        self.can_end: bool = True
+        self.is_warned: bool = False
         self.is_mapping: bool = kind is MappingSession
         self.places: Places = Places(self, name, namespace, self._transport)
         self.check_lifetime(self.lifetime)
@@ -135,7 +136,8 @@ class Overseer(Store[T], ABC):
             carried = self._transport.read(view, place.name)
             if sessions.claims.setdefault(carried.where, place) is not place:
                 raise claimed(carried)  # noqa: TRY301  # a call less for every request
-            session = await self._load(place, carried, sessions.reply, touch=touch)
+            reply = sessions.reply
+            session = await self._load(place, carried, reply, touch=touch)
         except BaseException as error:
             strip(error)
             if sessions.found[place] is loading:
@@ -145,6 +147,8 @@ class Overseer(Store[T], ABC):
             current = sessions.found[place]
             if isinstance(current, Session):
                 return current  # new() was called while this one loaded
+            if reply.is_started or not reply.is_managed:
+                watch(session)
             sessions.found[place] = session
             return session
         finally:
@@ -184,6 +188,8 @@ class Overseer(Store[T], ABC):
         session = self._blank(place, carried, sessions.reply, ended=unproven)
         if isinstance(before, Session):
             session._replaces(before)
+        if sessions.reply.is_started or not sessions.reply.is_managed:
+            watch(session)
         sessions.found[place] = session
         return session
 
@@ -199,6 +205,7 @@ class Overseer(Store[T], ABC):
             view = response_view(response.headers)
             reply.write_on(view, session._place)
             self._transport.vary(view, session.name)
+            leave(session)
 
     async def _save(self, session: Session[T], *, can_tell: bool) -> None:
         session._gave_up(None)  # whoever asks tries again

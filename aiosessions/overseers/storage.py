@@ -24,6 +24,7 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, Ending
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import is_handle
+from aiosessions._watched import watch
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
@@ -40,6 +41,13 @@ __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+
+class _Opened(Reply):
+    """There is no response."""
+
+    __slots__ = ()
+    advice = "`await store.save(session)`"
 
 
 class StorageOverseer(Overseer[T]):
@@ -181,7 +189,9 @@ class StorageOverseer(Overseer[T]):
                 except DecodeError as error:
                     self._report.unreadable(place.name, handle, user_id, error)
                 else:
-                    return self._session_type(place, Carried(""), Reply(), value, state)
+                    session = self._session_type(place, Carried(""), _Opened(), value, state)
+                    watch(session)
+                    return session
 
         raise NoSessionError(f"{user_id!r} has no session {place.name!r} of this handle")
 
