@@ -26,6 +26,7 @@ from aiosessions._reply import Reply
 from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
 from aiosessions._turn import Turn
+from aiosessions._watched import LATE, look
 from aiosessions.transports.transport import Carried
 
 __all__ = [
@@ -104,6 +105,8 @@ class RequestSessions(msgspec.Struct, eq=False):
 
     async def abandon(self) -> None:
         """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
+        if self.reply.is_touched:
+            self._look()
         for session in list(self.found.values()):
             if isinstance(session, Session):
                 session._abandon()
@@ -133,14 +136,23 @@ class RequestSessions(msgspec.Struct, eq=False):
             except Exception:  # noqa: BLE001  # logged: there is nobody to tell any more, and the others want their turn
                 self.unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
+                session._abandon()
+        if self.reply.is_touched:
+            self._look()
+
+    def _look(self) -> None:
+        for session in self.found.values():
+            if isinstance(session, Session):
+                look(session)
 
     def deliver(self, response: ResponseView) -> None:
         """Put the tokens and `Vary` on the response whose headers leave now."""
         reply = self.reply
         if reply.words:
             reply.write_on(response)
-        for place in self.found:
+        for place, session in self.found.items():
             place.transport.vary(response, place.name)
+            session.__class__ = LATE[type(session)]  # as `leave`, which would be a call
         reply.is_started = True
 
     def forget(self, session: Session[Any]) -> None:  # Any: of any store

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from aiosessions._errors import (
     STRIPPED,
@@ -23,6 +23,7 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, Ending
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import is_handle
+from aiosessions._watched import watch
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
@@ -41,6 +42,12 @@ __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+
+class _Opened(Reply):
+    """There is no response."""
+
+    advice: ClassVar[str] = "`await store.save(session)`"
 
 
 class StorageOverseer(Overseer[T]):
@@ -189,7 +196,9 @@ class StorageOverseer(Overseer[T]):
                 except DecodeError as error:
                     self._report.unreadable(place.name, handle, user_id, error)
                 else:
-                    return self._session_type(place, Carried(""), Reply(), value, state)
+                    session = self._session_type(place, Carried(""), _Opened(), value, state)
+                    watch(session)
+                    return session
 
         whose = "there is no anonymous" if user_id is None else f"{user_id!r} has no"
         raise NoSessionError(f"{whose} session {place.name!r} of this handle")
