@@ -113,7 +113,9 @@ class RequestSessions(msgspec.Struct, eq=False):
         await self.end()
 
     def must_end(self) -> bool:
-        """Whether something was destroyed that has not ended yet, or a touch was left to the headers."""
+        """Whether something was destroyed or changed after the headers, or a touch was left to them."""
+        if self.reply.is_touched:
+            return True
         for session in self.found.values():  # a generator costs two calls
             if isinstance(session, Session) and (session._ended or session._stale is not None):
                 return True

@@ -8,12 +8,14 @@ place of `value` would cost every request.
 
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiosessions._errors import SessionError, UnsavedSessionWarning
 from aiosessions._events import logger
-from aiosessions._session import Session
 from aiosessions._turn import Turn
+
+if TYPE_CHECKING:
+    from aiosessions._session import Session
 
 __all__ = ["LATE", "leave", "look", "watch", "watchable"]
 
@@ -23,7 +25,7 @@ LATE: dict[type[Any], type[Any]] = {Turn: Turn}
 _WATCHED: dict[type[Any], type[Any]] = {}
 
 
-def watchable(kind: type[Session[Any]]) -> type[Session[Any]]:
+def watchable(kind: "type[Session[Any]]") -> "type[Session[Any]]":
     """The same kind of session, which can be watched from now on."""
     if kind not in LATE:
         watched, late = _kinds(kind)
@@ -32,7 +34,7 @@ def watchable(kind: type[Session[Any]]) -> type[Session[Any]]:
     return kind
 
 
-def _kinds(kind: type[Session[Any]]) -> tuple[type[Session[Any]], type[Session[Any]]]:
+def _kinds(kind: "type[Session[Any]]") -> "tuple[type[Session[Any]], type[Session[Any]]]":
     class Watched(kind):  # type: ignore[valid-type,misc]  # a class that is known at run time only
         __slots__ = ()
 
@@ -58,7 +60,7 @@ def _kinds(kind: type[Session[Any]]) -> tuple[type[Session[Any]], type[Session[A
     return Watched, Late
 
 
-def watch(session: Session[Any]) -> None:
+def watch(session: "Session[Any]") -> None:
     """Nobody saves it, or its headers have left: it must not be forgotten silently."""
     reply = session._reply
     if reply.is_managed:
@@ -67,25 +69,25 @@ def watch(session: Session[Any]) -> None:
         session.__class__ = _WATCHED[type(session)]
 
 
-def leave(session: Session[Any]) -> None:
+def leave(session: "Session[Any]") -> None:
     """Whatever it has to say has been saved: only who touches it again may forget that."""
     session.__class__ = LATE[type(session)]
 
 
-def look(session: Session[Any]) -> None:
+def look(session: "Session[Any]") -> None:
     """The application is through: say what it changed too late, once."""
     if type(session) is _WATCHED[type(session)] and not session._ended:  # else it is ended next, or was logged
         _tell(session)
         leave(session)
 
 
-def _touched(session: Session[Any]) -> Session[Any]:
+def _touched(session: "Session[Any]") -> "Session[Any]":
     session._reply.is_touched = True
     session.__class__ = _WATCHED[type(session)]
     return session
 
 
-def _tell(session: Session[Any]) -> None:
+def _tell(session: "Session[Any]") -> None:
     keeper, reply = session._place.keeper, session._reply
     if (keeper.is_warned and not sys.flags.dev_mode) or not _is_unsaved(session):
         return
@@ -105,7 +107,7 @@ def _tell(session: Session[Any]) -> None:
         warnings.warn(message, UnsavedSessionWarning, stacklevel=2, source=session)
 
 
-def _is_unsaved(session: Session[Any]) -> bool:
+def _is_unsaved(session: "Session[Any]") -> bool:
     """What was dropped is not: its token was superseded, the answer was a 500, or a save has failed."""
     keeper, wishes = session._place.keeper, session._wishes
     if session._standing == "dead" and not (wishes and wishes.is_login):
