@@ -124,8 +124,10 @@ def tests(session: nox.Session) -> None:
     # tests wait for servers and time-outs. In their order, which has the drills, few and slow, at its beginning.
     processes = min(4, (os.cpu_count() or 1) + 1)
     whole = [f"-n{processes}", "--dist=loadfile", "--no-loadscope-reorder", *session.posargs]
-    if session.python != list(PYTHONS)[-1]:  # uvloop on one of them
-        whole += ["-k", "not uvloop"]
+    # Every test on each Python, and on each event loop with one of them at least.
+    number = list(PYTHONS).index(str(session.python))
+    last = "asyncio,trio,uvloop" if len(PYTHONS) <= 2 else "asyncio,trio"
+    whole.append(f"--loops={last if number == len(PYTHONS) - 1 else 'uvloop' if number else 'asyncio'}")
     if session.python != next(iter(PYTHONS)):  # what README says is run on each, and once in a clean folder
         session.run("pytest", *whole, "--ignore=tests/test_newcomer.py")
         return

@@ -31,7 +31,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a server that cannot be started is a failure, not a skip",
     )
     parser.addoption("--full", action="store_true", help="the drills at their full size: many minutes")
+    parser.addoption("--loops", default="asyncio,trio,uvloop", help="the event loops that async tests run on")
     parser.addoption("--mutations", type=int, default=50_000, help="mutated inputs for each test marked `fuzz`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs on other event loops than `--loops` says, but not what knows one of them only."""
+    wanted = (None, *config.getoption("--loops").split(","))
+    config.hook.pytest_deselected(items=[item for item in items if _loop_of(item) not in wanted])
+    items[:] = [item for item in items if _loop_of(item) in wanted]
+
+
+def _loop_of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    backend = None if callspec is None else callspec.params.get("anyio_backend")
+    by_backend = {str(each.values[0]): str(each.id) for each in (ASYNCIO, UVLOOP, TRIO)}
+    return by_backend.get(str(backend))
 
 
 @pytest.fixture(scope="module", params=[ASYNCIO, UVLOOP, TRIO])
