@@ -595,6 +595,7 @@ def test_a_backend_that_is_away_is_three_and_one_line(
         (("sessions", "list", "--jsno", "--store", "redis://h"), "option that there is not"),
         (("sessions", "show", "--store", "redis://h"), "HANDLE"),
         (("sessions", "show", "short", "--store", "redis://h"), "24 characters"),
+        (("users", "end", "ann", "--namespace", "shop:app", "--store", "redis://h"), "a namespace is"),
         (("clean", "--namespace", "shop", "--store", "redis://h"), "option that there is not"),
     ],
 )

@@ -26,6 +26,7 @@ _OPERATORS = {
     "clean": "remove what has expired",
     "stats": "count live sessions",
     "check": "try a storer: write and read, round trip, eviction, clock",
+    "audit": "say what standards ask of a store, and how it answers",
 }
 
 

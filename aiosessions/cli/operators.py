@@ -12,7 +12,7 @@ from aiosessions._errors import ConfigError, StorerError, UnsupportedError
 from aiosessions._tokens import is_handle
 from aiosessions.cli import stored
 from aiosessions.cli.screen import Screen, as_json, is_terminal, printable, rows_of
-from aiosessions.cli.stored import Stored, opened, owned_storer
+from aiosessions.cli.stored import Stored, is_namespace, opened, owned_storer
 from aiosessions.storers.storer import Storer
 
 try:
@@ -101,7 +101,15 @@ _STORE = click.option(
     help="The storer, as storer_from_url takes it. A password is better kept in AIOSESSIONS_STORE: arguments are seen "
     "by everybody on the machine.",
 )
-_NAMESPACE = click.option("--namespace", metavar="NAME", help="Of the stores; without it: all.")
+
+
+def _namespace(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given is not None and not is_namespace(given):  # "a:b:" would stand for the sessions b of a
+        raise click.BadParameter("a namespace is at most 64 letters, digits, '.', '_', '-' and '/'")
+    return given
+
+
+_NAMESPACE = click.option("--namespace", metavar="NAME", callback=_namespace, help="Of the stores; without it: all.")
 _JSON = click.option("--json", "is_json", is_flag=True, help="One JSON document on standard output.")
 _VALUE = click.option("--value", "with_value", is_flag=True, help="Show the value, too.")
 _USER = click.argument("user")
@@ -335,3 +343,31 @@ def check(url: str, is_json: bool) -> int:
         return _NOT_THERE if problems else _DONE
 
     return anyio.run(ask)
+
+
+@_commands.command(cls=_Command)
+@click.argument("target", metavar="PACKAGE.MODULE:STORE")
+@click.option("--fail-on", type=click.Choice(["weakened"]), help="Exit code 1 if a row is; for CI.")
+@_JSON
+def audit(target: str, fail_on: str | None, is_json: bool) -> int:
+    """Say what standards ask of a store (or of each in a list), and how it is made answers. Asks no backend."""
+    from aiosessions.cli.audit import stores_of
+    from aiosessions.cli.standards import rows_for
+
+    screen = Screen(is_json=is_json)
+    audited = [(repr(store), list(rows_for(store))) for store in stores_of(target)]
+    weakened = sum(row.verdict == "weakened" for _, rows in audited for row in rows)
+    screen.answer(
+        {
+            "stores": [{"store": store, "rows": [row._asdict() for row in rows]} for store, rows in audited],
+            "weakened": weakened,
+        }
+    )
+    if not is_json:
+        for store, rows in audited:
+            screen.rows({"store": store})
+            screen.table(
+                ("verdict", "source", "requirement", "how"),
+                [[row.verdict, row.source, row.requirement, row.how] for row in rows],
+            )
+    return _NOT_THERE if weakened and fail_on else _DONE

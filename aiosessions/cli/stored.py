@@ -16,10 +16,22 @@ from aiosessions.storers.registry import storer_from_url
 from aiosessions.storers.storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
 from aiosessions.storers.together import PAGE, reader
 
-__all__ = ["Stored", "by_handle", "cleanable", "end", "end_user", "every", "of_user", "opened", "owned_storer"]
+__all__ = [
+    "Stored",
+    "by_handle",
+    "cleanable",
+    "end",
+    "end_user",
+    "every",
+    "is_namespace",
+    "of_user",
+    "opened",
+    "owned_storer",
+]
 
 # A storer may keep something else beside sessions: what a CookieOverseer's revocations remember.
-_KEY = re.compile(r"([A-Za-z0-9._/-]{0,64}):([A-Za-z][A-Za-z0-9_-]*):([A-Za-z0-9_-]{24})", re.ASCII)
+_NAMESPACE = r"[A-Za-z0-9._/-]{0,64}"
+_KEY = re.compile(rf"({_NAMESPACE}):([A-Za-z][A-Za-z0-9_-]*):([A-Za-z0-9_-]{{24}})", re.ASCII)
 
 
 class Stored(NamedTuple):
@@ -155,6 +167,11 @@ def cleanable(storer: Storer) -> Cleanable:
     if isinstance(storer, Cleanable):
         return storer
     raise UnsupportedError(f"{type(storer).__name__} has nothing to clean: its server removes what has expired")
+
+
+def is_namespace(text: str) -> bool:
+    """Whether stores can have this namespace."""
+    return re.fullmatch(_NAMESPACE, text, re.ASCII) is not None
 
 
 def _indexed(storer: Storer) -> UserIndexed:
