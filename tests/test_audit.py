@@ -6,12 +6,14 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
 from aiosessions import (
@@ -35,6 +37,7 @@ from aiosessions.sealers.sealer import Claims
 from aiosessions.transports.transport import Carried
 
 KEYS = new_key()
+PUBLIC = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 HOUR = timedelta(hours=1)
 
 
@@ -257,6 +260,14 @@ def test_of_what_clients_hold_copies_outlive_a_logout_without_revocations(
         (stored(sealer=AESGCMSealer(KEYS)), {"ASVS 5 11.2.2": "enforced", "ASVS 5 11.3.3, 11.3.4": "enforced"}),
         (stored(sealer=HMACSealer(KEYS)), {"ASVS 5 11.2.2": "enforced"}),
         (stored(sealer=Lax("")), {"ASVS 5 11.2.2": "assisted", "ASVS 5 11.3.3, 11.3.4": "assisted"}),
+        *(
+            (stored(sealer=sealer), {"ASVS 5 9.1.1-9.2.4; RFC 8725 §3": "enforced", "ASVS 5 11.2.2": "enforced"})
+            for sealer in (
+                JWTSealer(KEYS),
+                JWTSealer(KEYS, valid_from=datetime.now(UTC) + 24 * HOUR),  # it cannot be tried before
+                JWTSealer(PUBLIC, issuer="shop", audience="shop", algorithm="EdDSA"),  # nor one that only reads
+            )
+        ),
         (
             stored(sealer=JWTSealer(KEYS, encrypt=True)),
             dict.fromkeys(("ASVS 5 9.1.1-9.2.4; RFC 8725 §3", "ASVS 5 11.2.2", "ASVS 5 11.3.3, 11.3.4"), "enforced"),
@@ -315,6 +326,20 @@ def test_a_module_of_the_working_directory_in_a_process_of_its_own(tmp_path: Pat
     assert one.returncode == 0
     assert "ASVS 5 7.2.1" in one.stdout
     assert "weakened" not in one.stdout
+
+
+def test_the_working_directory_comes_first(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has a module of this name, too."""
+    (tmp_path / "this.py").write_text(APPLICATION)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    try:
+        assert main(["audit", "this:kept"]) == 0
+    finally:
+        sys.modules.pop("this", None)
+    assert capsys.readouterr().out.startswith("store  <StorageOverseer kept")
 
 
 @pytest.mark.parametrize(

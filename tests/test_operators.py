@@ -258,12 +258,22 @@ def test_a_handle_may_begin_as_options_do_and_be_where_somebody_copied_it(ask: A
 def test_what_is_no_session_and_what_another_version_wrote(ask: Ask) -> None:
     """Nothing else of a storer is listed; a session whose compartment nobody can read is one all the same."""
     odd = replace(a_record(), meta=b"\xff", created_at=-1.0)
-    keys = {"shop:~all:": a_record(), "other": a_record(), f"shop:app:{HANDLE}x": a_record()}
+    keys = {"shop:~all:": a_record(), "other": a_record(owner="ann"), f"shop:app:{HANDLE}x": a_record()}
     plant(ask.url, **keys, **{f"shop:app:{HANDLE}": odd})
+    assert ask("users", "show", "ann").code == 1
     assert handles(ask("sessions", "list", "--json")) == {HANDLE}
     assert ask("sessions", "show", HANDLE, "--json").document[0]["created_at"] is None
     assert "unreadable" in ask("sessions", "show", HANDLE).out
     assert ask("sessions", "end", HANDLE).code == 0
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_more_than_a_page(ask: Ask) -> None:
+    keys = {f"shop:app:{number:024}": a_record(owner=f"user{number % 7}") for number in range(230)}
+    plant(ask.url, **keys)
+    listed = ask("sessions", "list", "--json").document
+    assert len(listed) == len({each["handle"] for each in listed}) == 230
+    assert ask("stats", "--json").document["per_user"]["user0"] == 33
 
 
 # what is shown
@@ -614,6 +624,21 @@ def test_wrong_arguments_are_two(
     assert said in err
     assert "hunter2" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_an_answer_that_cannot_be_written_is_one_line(ask: Ask) -> None:
+    seed(ask.url)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "aiosessions", "sessions", "list", "--store", ask.url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert re.fullmatch(r"aiosessions sessions: .*No space left on device\n", done.stderr)
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])

@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns:
         0: done, an empty list too. 1: a user or handle is not there, a problem was found, or somebody said no.
-        2: wrong arguments, or the storer cannot do that. 3: the backend failed.
+        2: wrong arguments, the storer cannot do that, or nothing can be printed. 3: the backend failed.
     """
     try:
         code: int = _commands.main(list(arguments), "aiosessions", standalone_mode=False)
@@ -52,6 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     except StorerError as error:
         print(f"aiosessions {arguments[0]}: {printable(str(error))}", file=sys.stderr)
         return _FAILED
+    except OSError as error:  # standard output; of a backend it is a StorerError
+        print(f"aiosessions {arguments[0]}: {error}", file=sys.stderr)
+        return _WRONG
     return code
 
 
@@ -135,16 +138,16 @@ def _asked(url: str, is_json: bool, ask: _Ask) -> int:
     return anyio.run(ask_it)
 
 
-def _are_to_end(listed: Sequence[Stored], screen: Screen) -> bool:
-    """Ask on a terminal; what runs in a pipe or at night is taken at its word."""
-    if not is_terminal(sys.stdin):
-        return True
+def _ask_whether(listed: Sequence[Stored], screen: Screen) -> None:
+    """Ask whether these are to end, on a terminal; what runs in a pipe or at night is taken at its word."""
+    if not listed or not is_terminal(sys.stdin):
+        return
 
     for each in listed:
         rows = rows_of(each, with_value=False)
         screen.say("  ".join(f"{label}: {rows[label]}" for label in ("handle", "name", "user", "label", "seen")))
     count = "this session" if len(listed) == 1 else f"these {len(listed)} sessions"
-    return click.confirm(f"End {count}?", abort=True, err=True)
+    click.confirm(f"End {count}?", abort=True, err=True)
 
 
 @users.command("show", cls=_Command)
@@ -177,10 +180,9 @@ def users_end(user: str, url: str, namespace: str | None, is_json: bool) -> int:
     """Log USER out everywhere. Sessions that clients hold (CookieOverseer) are not in a storer."""
 
     async def ask(storer: Storer, screen: Screen) -> int:
-        listed = await stored.of_user(storer, namespace, user) if is_terminal(sys.stdin) else []
-        ended = 0
-        if not is_terminal(sys.stdin) or (listed and _are_to_end(listed, screen)):
-            ended = await stored.end_user(storer, namespace, user)
+        if is_terminal(sys.stdin):
+            _ask_whether(await stored.of_user(storer, namespace, user), screen)
+        ended = await stored.end_user(storer, namespace, user)
         return _ended(ended, "this user has no live session", screen)
 
     return _asked(url, is_json, ask)
@@ -245,8 +247,8 @@ def sessions_end(handle: str, url: str, namespace: str | None, is_json: bool) ->
 
     async def ask(storer: Storer, screen: Screen) -> int:
         listed = await stored.by_handle(storer, namespace, handle)
-        ended = await stored.end(storer, listed) if listed and _are_to_end(listed, screen) else 0
-        return _ended(ended, "there is no live session of this handle", screen)
+        _ask_whether(listed, screen)
+        return _ended(await stored.end(storer, listed), "there is no live session of this handle", screen)
 
     return _asked(url, is_json, ask)
 

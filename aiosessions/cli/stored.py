@@ -77,18 +77,17 @@ def owned_storer(url: str) -> Storer:
         raise ConfigError("memory: is seen by its own process only: give the URL of a storer that others can read")
 
     # They would be made, empty, and for whoever the operator is.
-    path = storer._path if isinstance(storer, DiskStorer) else _sqlite_file(storer)
+    path = None
+    if isinstance(storer, DiskStorer):
+        path = storer._path
+    elif type(storer).__module__ == "aiosessions.storers.sqlite":  # a Python may lack it
+        from aiosessions.storers.sqlite import SQLiteStorer
+
+        assert isinstance(storer, SQLiteStorer)
+        path = storer._file.path
     if path is not None and not os.path.lexists(path):
         raise ConfigError(f"{path} is not there")
     return storer
-
-
-def _sqlite_file(storer: Storer) -> str | None:
-    try:
-        from aiosessions.storers.sqlite import SQLiteStorer
-    except ImportError:  # a Python without it
-        return None
-    return storer._file.path if isinstance(storer, SQLiteStorer) else None
 
 
 @asynccontextmanager
