@@ -678,10 +678,15 @@ class Terminal:
 
     def __call__(self, *arguments: str, answer: str | None = None) -> tuple[int, str]:
         """Exit code, and all that is seen."""
-        pid, master = pty.fork()
-        if pid == 0:
-            os.environ.update(AIOSESSIONS_STORE=self._url, COLUMNS="80", TERM="xterm")
-            os.execv(sys.executable, [sys.executable, "-m", "aiosessions", *arguments])
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aiosessions", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "AIOSESSIONS_STORE": self._url, "COLUMNS": "80", "TERM": "xterm"},
+        )
+        os.close(slave)
         seen = ""
         while True:
             try:
@@ -695,13 +700,13 @@ class Terminal:
                 os.write(master, f"{answer}\n".encode())
                 answer = None
         os.close(master)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
+        return process.wait(30), seen
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_end_asks_on_a_terminal_and_says_what_would_end(ask: Ask) -> None:
     seeded, at_terminal = seed(ask.url), Terminal(ask.url)
-    code, seen = at_terminal("users", "end", "ann", answer="\x03")  # Ctrl-C
+    code, seen = at_terminal("users", "end", "ann", answer="\x04")  # Ctrl-D
     assert code == 1
     assert seeded.ann in seen
     assert "End these 2 sessions? [y/N]" in seen
