@@ -80,7 +80,7 @@ def _parsed(line: str) -> Cookie:
 
 
 def sealer_faults(sealer: Sealer) -> list[str]:
-    """What a sealer lets through that it should not; nothing of one that cannot write, or not now."""
+    """What a sealer lets through that it should not; nothing of one that cannot write."""
     now = time.time()
     claims = Claims(
         b'{"probe":1}',
@@ -94,8 +94,6 @@ def sealer_faults(sealer: Sealer) -> list[str]:
     try:
         token, second = (sealer.seal(claims, name="audit") for _ in range(2))
     except UnsupportedError:
-        return []
-    if sealer.open(token, name="audit", now=now) is None:
         return []
 
     faults = {
