@@ -48,7 +48,7 @@ def test_without_arguments_it_prints_its_help() -> None:
         env={**os.environ, "COLUMNS": "80"},
     )
     assert answer.stdout.startswith("usage: aiosessions")
-    for command in ("demo", "new-key", "inspect", "schema"):
+    for command in ("demo", "new-key", "inspect", "schema", "users", "sessions", "clean", "stats", "check", "audit"):
         assert f"\n    {command} " in answer.stdout
 
 

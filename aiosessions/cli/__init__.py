@@ -1,4 +1,7 @@
-"""The command line: try the library out, make keys, look into tokens, print the SQL."""
+"""The command line: try the library out, make keys, look into tokens, print the SQL; and what operators ask.
+
+The former need no extra; the latter, which read storers and print tables, need `cli` (click and rich).
+"""
 
 import argparse
 import os
@@ -17,6 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _Run = Callable[[argparse.Namespace], int]
+_OPERATORS = {
+    "users": "show or end the sessions of a user",
+    "sessions": "list all sessions; show or end one",
+    "clean": "remove what has expired",
+    "stats": "count live sessions",
+    "check": "try a storer: write and read, round trip, eviction, clock",
+    "audit": "say what standards ask of a store, and how it answers",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,26 +38,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 for success, 1 for a finding (a check that failed, a token that is none), 2 for a command that
-        could not run.
+        could not run; and 3 where a backend failed.
     """
-    parser = _parser()
-    options = parser.parse_args(_tokens_last(sys.argv[1:] if arguments is None else arguments))
-    run: _Run | None = options.run
-    if run is None:
-        parser.print_help()
-        return 0
-
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        return run(options)
+        if given and given[0] in _OPERATORS:
+            from aiosessions.cli.operators import run as run_operators
+
+            return run_operators(given)
+
+        return _run(given)
     except ConfigError as error:
-        print(f"aiosessions {options.command}: {error}", file=sys.stderr)
+        print(f"aiosessions {given[0]}: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
         # A module whose driver or framework is not installed names its extra; any other such error is a broken install.
         if "aiosessions[" not in str(error):
             raise
-        print(f"aiosessions {options.command}: {error}", file=sys.stderr)
+        print(f"aiosessions {given[0]}: {error}", file=sys.stderr)
         return 2
+
+
+def _run(given: Sequence[str]) -> int:
+    parser = _parser()
+    options = parser.parse_args(_tokens_last(given))
+    run: _Run | None = options.run
+    if run is None:
+        parser.print_help()
+        return 0
+    return run(options)
 
 
 def _tokens_last(arguments: Sequence[str]) -> list[str]:
@@ -87,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--column", choices=("jsonb", "bytea"), default="jsonb", help="the value's type (%(default)s)")
     schema.add_argument("--unlogged", action="store_true", help="faster, and empty after a crash of the server")
     schema.set_defaults(run=_schema)
+
+    for name, what in _OPERATORS.items():
+        commands.add_parser(name, help=f"{what} (needs aiosessions[cli])")
     return parser
 
 
