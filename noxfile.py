@@ -121,7 +121,7 @@ def docs(session: nox.Session) -> None:
     The site is left in .nox/docs/tmp/site.
     """
     session.install(*group("docs"), *group("site"), ".[demo]")
-    folder = Path(session.create_tmp())
+    folder = Path(session.create_tmp()).resolve()
     session.chdir(folder)
     readme = str(ROOT / "tests" / "test_readme.py")
     # without the suite's fixtures: its servers and their modules belong to the tree

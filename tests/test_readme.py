@@ -239,8 +239,8 @@ def test_files_that_a_page_shows_pass_the_tests_that_it_shows(page: str, tmp_pat
         if title and key.startswith(f"{page}:"):
             with (tmp_path / title).open("a", encoding="utf-8") as file:
                 file.write(block)
-    asked = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:asyncio", "-p", "no:cacheprovider"]
-    asked += [f"--rootdir={tmp_path}", "."]
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n", encoding="utf-8")
+    asked = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]
     answer = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
