@@ -50,6 +50,7 @@ from aiosessions.values.codecs import Codec, JSONCodec, MessagePackCodec, Pydant
 from aiosessions.values.merge import Merge
 
 if TYPE_CHECKING:
+    from aiosessions.storers.encrypted import EncryptedStorer as EncryptedStorer
     from aiosessions.storers.memcached import MemcachedStorer as MemcachedStorer
     from aiosessions.storers.postgres import PostgresStorer as PostgresStorer
     from aiosessions.storers.redis import RedisStorer as RedisStorer
@@ -120,12 +121,13 @@ __all__ = [
 
 __version__: str
 _WHEN_ASKED_FOR = {
+    "EncryptedStorer": "aiosessions.storers.encrypted",
     "MemcachedStorer": "aiosessions.storers.memcached",
     "PostgresStorer": "aiosessions.storers.postgres",
     "RedisStorer": "aiosessions.storers.redis",
     "SQLiteStorer": "aiosessions.storers.sqlite",
 }
-"""What needs a module that not everybody has: drivers, and Python may be built without sqlite3."""
+"""What needs a module that not everybody has (drivers, and Python may be built without sqlite3), or that few need."""
 
 if not TYPE_CHECKING:  # to a checker every name would be there
 

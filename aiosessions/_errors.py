@@ -95,7 +95,7 @@ class EncodeError(SessionError):
 
 
 class DecodeError(SessionError):
-    """Bytes that a codec cannot turn into the session's type. Names the field, never shows the value."""
+    """Bytes that a codec cannot turn into the session's type, or a record that does not open. Never shows the value."""
 
 
 class ResponseStartedError(SessionError):

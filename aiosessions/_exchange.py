@@ -1,6 +1,7 @@
 """A request and a response in one, where no framework has them."""
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 from aiosessions._errors import ConfigError
 from aiosessions._place import Place
@@ -43,7 +44,7 @@ class Exchange:
         if scheme not in _SCHEMES:
             raise ConfigError(f"scheme={scheme!r:.80}: give one of {_SCHEMES}")
         self._view = _Lines(list(_checked(headers)), scheme)
-        self._sessions = RequestSessions(Reply(scheme))
+        self._sessions = RequestSessions(_Exchanged(scheme))
         self._told: dict[Place, str] = {}
         self.headers: list[tuple[str, str]] = []
 
@@ -70,6 +71,12 @@ class Exchange:
             self._told.pop(place, None)
             if word.token is not None:
                 self._told[place] = word.token
+
+
+class _Exchanged(Reply):
+    """What an Exchange carries."""
+
+    advice: ClassVar[str] = "`await store.save(session, exchange)`"
 
 
 class _Tokens(dict[str, str]):

@@ -23,7 +23,7 @@ class Lifetime:
         idle: the session ends when nobody used it for so long; None: never.
         absolute: it ends so long after it began or the last login, however busy; None: never.
         cookie: "browser": the browser forgets it at its end; "persistent": stays until the absolute deadline;
-            a timedelta: that Max-Age.
+            a timedelta: that Max-Age, sent again with the first use after one touch window since it was last sent.
         touch: how stale `seen_at` may get before a read writes; None: idle/20, between 1 s and 5 min.
         rotate: a new secret after so long, during the session (OWASP "renewal timeout"); None: at logins only.
         grace: how long the previous secret is still recognised after a rotation.
@@ -88,6 +88,11 @@ class Lifetime:
         if self.idle is None:
             return 300.0
         return min(max(self.idle.total_seconds() / 20, min(1.0, self.idle.total_seconds() / 2)), 300.0)
+
+    @cached_property
+    def is_timed(self) -> bool:
+        """Whether the cookie has a Max-Age of its own, and is sent again and again."""
+        return isinstance(self.cookie, timedelta)
 
     def deadline(self, seen_at: float, ends_at: float | None) -> float | None:
         """The earlier of the idle and the absolute deadline, in unix seconds; None: never.

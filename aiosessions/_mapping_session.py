@@ -12,7 +12,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 
-class MappingSession(Session[dict[str, V]], MutableMapping[str, V]):
+class MappingSession(MutableMapping[str, V], Session[dict[str, V]]):
     """A Session that reads and changes like its `value`; what a store of `dict[str, V]` gives.
 
     It equals every mapping of the same items, another session's too, and so it has no hash. An empty one is false. A

@@ -19,11 +19,22 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
 class Keeper(Protocol[T_co]):
-    """What a session, and whoever saves it, asks of the store that opened it."""
+    """What a session, and whoever saves it, asks of the store that opened it.
+
+    Attributes:
+        is_warned: the log has it that a session was changed and never saved.
+    """
+
+    is_warned: bool
 
     @property
     def lifetime(self) -> Lifetime:
         """The store's."""
+        ...
+
+    @property
+    def can_end(self) -> bool:
+        """Whether what was destroyed ends though its client is not told."""
         ...
 
     def now(self) -> float:
@@ -46,8 +57,12 @@ class Keeper(Protocol[T_co]):
         """Do it."""
         ...
 
+    async def confirm(self, session: Any) -> None:  # Any: as above
+        """Take back a token that is sent again, if somebody has a newer one by now."""
+        ...
+
     async def end(self, session: Any) -> None:  # Any: as above
-        """End what was destroyed, and nothing else."""
+        """End what was destroyed, and make up for a touch that a read had left to the headers."""
         ...
 
 

@@ -39,16 +39,31 @@ class Reply(msgspec.Struct, eq=False):
     Args:
         scheme: of the request: `http`, `https`, `ws` or `wss`.
         is_managed: a middleware saves and tells the client.
+        is_leaving: what is saved now leaves with the headers at once: only so a timed cookie is sent again.
         is_started: the headers have left.
+        is_touched: somebody looked at a session after that.
         words: what has to be carried, whatever the status.
         told: who has been told a token.
     """
 
+    advice: ClassVar[str] = (
+        "add SessionMiddleware (Quart: init_app, Litestar: SessionPlugin, aiohttp: setup), or "
+        "`await store.save(session, response)`"
+    )
+    """What whoever forgot to save is told to do."""
+
     scheme: str = "https"
     is_managed: bool = False
+    is_leaving: bool = False
     is_started: bool = False
+    is_touched: bool = False
     words: dict[Place, _Word] = {}  # msgspec copies it
     told: set[Place] = set()  # likewise
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a middleware will save once more, as the headers leave."""
+        return self.is_managed and not (self.is_leaving or self.is_started)
 
     def tell(self, place: Place, carried: Carried, token: str, max_age: int | None) -> None:
         """The client gets a token, for *max_age* seconds (None: as long as it likes)."""
@@ -57,6 +72,11 @@ class Reply(msgspec.Struct, eq=False):
     def clear(self, place: Place, carried: Carried, site_data: Sequence[str] = ()) -> None:
         """The client is to forget its token, if it has one, and what else *site_data* says."""
         self.words[place] = _Word(carried, site_data=tuple(site_data))
+
+    def owes(self, place: Place) -> bool:
+        """Whether the client still has to be told what became of its token."""
+        word = self.words.get(place)
+        return word is not None and (word.token is not None or word.carried.present or place in self.told)
 
     def write_on(self, response: ResponseView, place: Place | None = None) -> None:
         """Put on a response what is to be said: of one place, or (None) of all."""

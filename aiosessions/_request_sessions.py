@@ -26,6 +26,7 @@ from aiosessions._reply import Reply
 from aiosessions._request import ASGIRequest, RequestView, ResponseView
 from aiosessions._session import Session
 from aiosessions._turn import Turn
+from aiosessions._watched import LATE, look
 from aiosessions.transports.transport import Carried
 
 __all__ = [
@@ -82,6 +83,7 @@ class RequestSessions(msgspec.Struct, eq=False):
             return
 
         can_tell = not self.reply.is_started
+        self.reply.is_leaving = True
         plans: list[tuple[Place, Any]] = []  # Any: of stores of any types
         place = None
         try:
@@ -92,6 +94,9 @@ class RequestSessions(msgspec.Struct, eq=False):
                         plans.append((place, plan))
             for place, plan in plans:
                 await place.keeper.carry_out(plan)
+            for place, plan in plans[:-1]:  # the others took their time since
+                if place in self.reply.words:
+                    await place.keeper.confirm(plan.session)
         except BaseException as error:  # also what is no error of ours, and a cancellation
             self.failed = place
             strip(error)
@@ -100,15 +105,19 @@ class RequestSessions(msgspec.Struct, eq=False):
 
     async def abandon(self) -> None:
         """Forget every change but what was destroyed; that is carried out also while the request is cancelled."""
+        if self.reply.is_touched:
+            self._look()
         for session in list(self.found.values()):
             if isinstance(session, Session):
                 session._abandon()
         await self.end()
 
     def must_end(self) -> bool:
-        """Whether something was destroyed that has not ended yet."""
-        for session in self.found.values():  # noqa: SIM110  # a generator costs two calls
-            if isinstance(session, Session) and session._ended:
+        """Whether something was destroyed or changed after the headers, or a touch was left to them."""
+        if self.reply.is_touched:
+            return True
+        for session in self.found.values():  # a generator costs two calls
+            if isinstance(session, Session) and (session._ended or session._stale is not None):
                 return True
         return False
 
@@ -116,10 +125,12 @@ class RequestSessions(msgspec.Struct, eq=False):
         """End what was destroyed and has not ended yet, also while the request is cancelled; twice is fine.
 
         For when the application is through, however it came to be: what it destroyed after the headers, or before its
-        client hung up, ends without a save.
+        client hung up, ends without a save. And a touch that a read had left to the headers is made up for.
         """
         for place, session in list(self.found.items()):
-            if not isinstance(session, Session) or not session._ended or place in self.unended:
+            if not isinstance(session, Session) or place in self.unended:
+                continue
+            if not session._ended and session._stale is None:
                 continue
             try:
                 with STRIPPED, anyio.CancelScope(shield=True):  # each end has a bound
@@ -127,14 +138,23 @@ class RequestSessions(msgspec.Struct, eq=False):
             except Exception:  # noqa: BLE001  # logged: there is nobody to tell any more, and the others want their turn
                 self.unended += (place,)
                 logger.exception("session %s could not be destroyed", session.name)
+                session._abandon()
+        if self.reply.is_touched:
+            self._look()
+
+    def _look(self) -> None:
+        for session in self.found.values():
+            if isinstance(session, Session):
+                look(session)
 
     def deliver(self, response: ResponseView) -> None:
         """Put the tokens and `Vary` on the response whose headers leave now."""
         reply = self.reply
         if reply.words:
             reply.write_on(response)
-        for place in self.found:
+        for place, session in self.found.items():
             place.transport.vary(response, place.name)
+            session.__class__ = LATE[type(session)]  # as `leave`, which would be a call
         reply.is_started = True
 
     def forget(self, session: Session[Any]) -> None:  # Any: of any store

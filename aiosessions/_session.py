@@ -1,7 +1,6 @@
 """One named session during one request. Pure state: no I/O, nothing to await.
 
-A session is a value beside the State it was read from and the Wishes of its handler. Only this file writes a session's
-private attributes.
+A session is a value beside its State and the Wishes of its handler. Only this file writes its private attributes.
 """
 
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from aiosessions._errors import NotAuthenticatedError, ReauthenticationError
 from aiosessions._flashes import Flash, JSONValue, packed_flash, shown
 from aiosessions._given import seconds_within
 from aiosessions._lifetime import Lifetime, moment
+from aiosessions._meant import Meant
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._state import Ending, Standing, State, Wishes
@@ -25,7 +25,7 @@ __all__ = ["Session"]
 T = TypeVar("T")
 
 
-class Session(Generic[T]):
+class Session(Meant, Generic[T]):
     """A typed session: read and change `value`; the store that opened it does the rest.
 
     Made by `Store.get`, `Store.require` and `Store.new`, never by hand.
@@ -256,7 +256,7 @@ class Session(Generic[T]):
         self._state = State.blank(data, self._place.keeper.now())
 
     def touch(self) -> None:
-        """Extend the idle deadline now, whatever the touch window says."""
+        """Extend the idle deadline now, and send a timed cookie again, whatever the touch window says."""
         self._wish().is_touched = True
 
     def _wish(self) -> Wishes:

@@ -17,6 +17,7 @@ __all__ = [
     "Ending",
     "Held",
     "Meta",
+    "SentMeta",
     "Standing",
     "State",
     "Wishes",
@@ -45,12 +46,14 @@ class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
         seen_at: last touch or write.
         generation: for replay protection.
         user_epoch: the user's, when the session became theirs.
+        namespace_epoch: everybody's, when the session began or its user logged in.
     """
 
     created_at: Time
     seen_at: Time
     generation: Count = 0
     user_epoch: Count = 0
+    namespace_epoch: Count = 0
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -112,8 +115,18 @@ class Meta(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return meta if not meta.lineage or len(meta.lineage) % _ANCESTOR.size == 0 else None
 
 
+class SentMeta(Meta, array_like=True, frozen=True, gc=False):
+    """What is read is one, and what is written where the cookie is timed: others store no byte for it.
+
+    Args:
+        sent_at: when the newest secret was last sent; 0.0: not known, so that it is sent with the next use.
+    """
+
+    sent_at: Time = 0.0
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Meta).decode
+_decode = msgspec.msgpack.Decoder(SentMeta).decode
 BLANK = Meta()
 """What a session that was never stored starts from."""
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
+from aiosessions._errors import DecodeError
 from aiosessions._mapping_session import MappingSession
 from aiosessions._session import Session
 
@@ -31,8 +32,32 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str] | Any: ...  # Any: as above
 
 
+class _Valued:
+    """A value that is no field: `repr`, `asdict` and what a page makes of them leave it out."""
+
+    __slots__ = ("_decode",)
+
+    _decode: Callable[[], Any]  # Any: of the type of the store that listed it
+
+    @property
+    def value(self) -> Any:  # Any: as above
+        """The session's value, decoded anew each time it is asked for; a change in it changes nothing.
+
+        Raises:
+            DecodeError: it is of another type than the values of the store that listed it, or no store did.
+        """
+        decode = getattr(self, "_decode", None)
+        if decode is None:
+            raise DecodeError("a SessionInfo that no store has listed, or a copy of one, has no value")
+        return decode()
+
+    def _with(self, decode: Callable[[], Any]) -> Self:  # Any: as above
+        object.__setattr__(self, "_decode", decode)
+        return self
+
+
 @dataclass(frozen=True, slots=True)
-class SessionInfo:
+class SessionInfo(_Valued):
     """One line of a "your devices" page (ASVS 5 7.5.2). Nothing in it is a credential; times are aware, UTC."""
 
     handle: str
@@ -42,6 +67,7 @@ class SessionInfo:
     seen_at: datetime
     expires_at: datetime | None
     authenticated_at: datetime | None
+    user_id: str | None
 
 
 class Untyped:

@@ -73,6 +73,16 @@ def test_importing_the_package_brings_no_driver_and_no_framework() -> None:
     assert not loaded & FOREIGN
 
 
+def test_what_few_need_is_imported_when_it_is_asked_for() -> None:
+    program = """
+import sys, aiosessions
+print("aiosessions.storers.encrypted" in sys.modules, "EncryptedStorer" in dir(aiosessions))
+aiosessions.EncryptedStorer(aiosessions.MemoryStorer(), aiosessions.new_key())
+"""
+    answer = fresh(program)
+    assert (answer.stdout, answer.stderr) == ("False True\n", "")
+
+
 def test_the_package_works_where_no_extra_is_installed() -> None:
     answer = fresh("import aiosessions; aiosessions.MemoryStorer()", without=FOREIGN)
     assert answer.stderr == ""

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import combinations_with_replacement
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -31,6 +32,9 @@ from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 
 IDLE = 3600.0
+AAL2 = Lifetime.nist_aal2()
+TIMED = Lifetime(timedelta(seconds=IDLE), cookie=timedelta(seconds=IDLE), touch=timedelta(0))
+"""Each read sends its token again."""
 OnConflict = Literal["merge", "raise"]
 
 
@@ -144,7 +148,7 @@ class Request:
             world.clock.time += IDLE + 1
             return
         async with world.browser.visit() as visit:
-            session = await self.store.get(visit.request, touch=self.action == "touch")
+            session = await self.store.get(visit.request, touch=world.is_timed or self.action == "touch")
             if not session.is_new:
                 self.loaded_epoch = session._state.meta.epoch
             await pause()
@@ -178,7 +182,16 @@ class Request:
 class World:
     """One browser with a stored session, and the requests that meet; each process has a store of its own."""
 
-    def __init__(self, actions: tuple[str, ...], on_conflict: OnConflict = "merge", *, processes: int = 1) -> None:
+    def __init__(
+        self,
+        actions: tuple[str, ...],
+        on_conflict: OnConflict = "merge",
+        *,
+        processes: int = 1,
+        lifetime: Lifetime = AAL2,
+    ) -> None:
+        self.is_timed = lifetime.is_timed
+        self.lifetime = lifetime
         self.clock = MovableClock()
         self.storer = SteppedStorer(self.clock.now)
         self.events: list[tuple[Request | None, Event]] = []
@@ -199,7 +212,7 @@ class World:
         store = StorageOverseer(
             Cart,
             self.storer,
-            lifetime=Lifetime.nist_aal2(),
+            lifetime=self.lifetime,
             clock=self.clock.now,
             on_conflict=on_conflict,
             on_event=lambda event: self.events.append((self.storer.running, event)),
@@ -304,12 +317,12 @@ def check(world: World, order: list[int]) -> None:
         assert user == [words[-1].name], f"logged out by a slow answer: {about}"
 
 
-def explore(actions: tuple[str, ...], on_conflict: OnConflict, processes: int) -> int:
+def explore(actions: tuple[str, ...], on_conflict: OnConflict, processes: int, lifetime: Lifetime = AAL2) -> int:
     """Try every order; how many there were."""
     choices: list[list[int]] = []
     count = 0
     while True:
-        world = World(actions, on_conflict, processes=processes)
+        world = World(actions, on_conflict, processes=processes, lifetime=lifetime)
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:
@@ -369,12 +382,21 @@ def test_two_requests_in_every_order(actions: tuple[str, str], on_conflict: OnCo
     assert explore(actions, on_conflict, processes) > 5
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_token_that_is_sent_again_meets_a_login(action: str, processes: int) -> None:
+    """R15, R18: in every order."""
+    assert explore((action, "login"), "merge", processes, TIMED) > 5
+
+
+@pytest.mark.parametrize("lifetime", [AAL2, TIMED], ids=["browser", "timed"])
 @pytest.mark.parametrize("seed", range(10))
-def test_three_requests_in_many_orders(seed: int) -> None:
-    """F3, F4, F14, R8, R18, S15: a seeded choice of meetings and of orders."""
+def test_three_requests_in_many_orders(seed: int, lifetime: Lifetime) -> None:
+    """F3, F4, F14, R8, R15, R18, S15: a seeded choice of meetings and of orders."""
     chance = random.Random(seed)  # the same in each run
     for _ in range(150):
-        world = World(tuple(chance.choices(ACTIONS, k=3)), processes=chance.choice((1, 2, 3)))
+        actions, processes = tuple(chance.choices(ACTIONS, k=3)), chance.choice((1, 2, 3))
+        world = World(actions, processes=processes, lifetime=lifetime)
         waiting = list(world.requests)
         order: list[int] = []
         while waiting:

@@ -1,9 +1,10 @@
 """Revocations of sessions that the client holds: they last as long as the token, and cost what they must."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
+import anyio.lowlevel
 import pytest
 from redis.asyncio import Redis
 
@@ -12,6 +13,7 @@ from aiosessions import (
     Claims,
     ConfigError,
     CookieOverseer,
+    Event,
     HMACSealer,
     JWTSealer,
     Lifetime,
@@ -20,6 +22,7 @@ from aiosessions import (
     Sealer,
     Session,
     Storer,
+    StorerError,
     new_key,
 )
 from aiosessions.storers.redis import RedisStorer
@@ -27,6 +30,7 @@ from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 from tests.conftest import ASYNCIO
 from tests.test_cookie_overseer import Cart, count, do, user_of
+from tests.test_samples import HELD, held
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +41,7 @@ End = Callable[[CookieOverseer[Cart], Visitor], Any]
 
 
 class MeasuredStorer:
-    """A durable storer that counts the bytes and the calls which reading costs."""
+    """A durable storer that counts the bytes and the trips which reading costs."""
 
     durable = True
 
@@ -52,6 +56,11 @@ class MeasuredStorer:
         if record is not None:
             self.read_bytes += len(record.value) + len(record.meta)
         return record
+
+    async def read_together(self, keys: Sequence[str]) -> list[Record | None]:
+        """One trip."""
+        self.reads -= len(keys) - 1
+        return [await self.read(key) for key in keys]
 
     async def create(self, key: str, record: Record) -> bool:
         return await self._storer.create(key, record)
@@ -253,3 +262,124 @@ async def test_what_has_ended_everywhere_is_forgotten() -> None:
         records = [await storer.read(key) async for key in storer.keys()]  # noqa: SIM118  # no dict
         stored.append((len(records), sum(len(record.value) for record in records if record is not None)))
     assert max(stored) == max(stored[:3])
+
+
+# the epoch of all
+
+
+async def test_a_token_of_before_there_was_an_epoch_of_all_lives_until_it_is_raised() -> None:
+    """F4, F16: one that version 0.1.0 has sent says none, which is 0."""
+    for is_raised in (False, True):
+        store = await held()
+        if is_raised:
+            await store.delete_all()
+        async with Visitor({"__Host-app": HELD}).visit() as visit:
+            assert (await store.get(visit.request)).is_new == is_raised
+
+
+async def test_the_epoch_of_all_is_never_forgotten() -> None:
+    """F16: a number that began anew would let in those of the old one."""
+    clock = MovableClock()
+    storer, sealer = MemoryStorer(clock=clock.now), AESGCMSealer(new_key())
+    lifetime = Lifetime(None, timedelta(days=399))
+    store = CookieOverseer(Cart, sealer, revocations=storer, lifetime=lifetime, clock=clock.now)
+    for _ in range(3):
+        await store.delete_all()
+    await clock.advance(390 * DAY)
+    visitor = Visitor()
+    await do(store, visitor, count)
+    await clock.advance(390 * DAY)
+    await storer.clean()
+    assert await is_in(store, visitor)
+    await store.delete_all()
+    assert not await is_in(store, visitor)
+
+
+async def test_a_login_takes_the_epochs_of_who_logs_in() -> None:
+    """F4: not those of whoever was there before: else it would outlive the first logouts."""
+    store, visitor = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=MemoryStorer()), Visitor()
+    for _ in range(5):
+        await store.delete_user_sessions("bob")
+    for user in ("bob", "ann"):
+        await do(store, visitor, lambda session, user=user: session.set_user(user))  # type: ignore[misc]  # bound per turn
+    assert await user_of(store, visitor) == "ann"
+    await store.delete_user_sessions("ann")
+    assert not await is_in(store, visitor)
+
+
+async def test_a_logout_does_not_lift_a_session_over_the_epoch_of_all() -> None:
+    """F4: `clear_user` and what is written later go on under the epoch that the session began with."""
+    store, visitor = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=MemoryStorer()), Visitor()
+    await store.delete_all()
+    await do(store, visitor, lambda session: session.set_user("ann"))
+    await do(store, visitor, lambda session: session.clear_user())
+    assert await is_in(store, visitor), "nobody has ended it"
+    await do(store, visitor, count)
+    assert await is_in(store, visitor), "nor by writing it"
+    await store.delete_all()
+    assert not await is_in(store, visitor)
+
+
+async def test_a_socket_is_told_that_everybody_was_logged_out() -> None:
+    """ASVS 5 7.4.1."""
+    store, visitor = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=MemoryStorer()), Visitor()
+    await do(store, visitor, count)
+    async with visitor.visit() as visit:
+        session = await store.get(visit.request)
+        assert await store.is_live(session)
+        await store.delete_all()
+        assert not await store.is_live(session)
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_max_lag_counts_for_the_epoch_of_all(is_here: bool) -> None:
+    """A process may notice late, by so much; the one that raised it does not."""
+    sealer, storer, clock, visitor = AESGCMSealer(new_key()), MemoryStorer(), MovableClock(), Visitor()
+    options: dict[str, Any] = {"revocations": storer, "max_lag": timedelta(seconds=10), "clock": clock.now}
+    here, there = CookieOverseer(Cart, sealer, **options), CookieOverseer(Cart, sealer, **options)
+    await do(here, visitor, count)
+    assert await is_in(here, visitor)
+    assert await is_in(there, visitor)
+    await here.delete_all()
+    assert await is_in(here if is_here else there, visitor) is not is_here
+    await clock.advance(10)
+    assert not await is_in(here if is_here else there, visitor)
+
+
+async def test_an_event_says_that_everybody_was_logged_out() -> None:
+    """V8: no count, for nobody knows it."""
+    events: list[Event] = []
+    store = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=MemoryStorer(), on_event=events.append)
+    assert await store.delete_all() == 0
+    assert [(event.kind, event.name, event.reason) for event in events] == [("destroyed", "app", "all sessions")]
+
+
+async def test_a_storer_that_reads_one_key_at_a_time_is_asked_for_both_at_once() -> None:
+    """DESIGN 7: and where one of them cannot be read, it is a StorerError and not a group of them."""
+
+    class Slow(MeasuredStorer):
+        read_together = cast("Any", None)  # not there: Protocols ask for a method
+
+        def __init__(self) -> None:
+            super().__init__(MemoryStorer())
+            self.reading = self.most = 0
+            self.failing = ""
+
+        async def read(self, key: str) -> Record | None:
+            self.reading += 1
+            self.most = max(self.most, self.reading)
+            await anyio.lowlevel.checkpoint()
+            self.reading -= 1
+            if self.failing and self.failing in key:
+                raise StorerError("away")
+            return await super().read(key)
+
+    storer, visitor = Slow(), Visitor()
+    store = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=storer)
+    await do(store, visitor, lambda session: session.set_user("ann"))
+    storer.most = 0
+    assert await is_in(store, visitor)
+    assert storer.most == 2
+    for storer.failing in ("~user", "~all"):
+        with pytest.raises(StorerError, match="away"):
+            await is_in(store, visitor)

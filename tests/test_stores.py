@@ -10,6 +10,7 @@ from aiosessions import (
     CookieOptions,
     CookieOverseer,
     CookieTransport,
+    EncryptedStorer,
     HeaderTransport,
     HMACSealer,
     JWTSealer,
@@ -42,6 +43,17 @@ class TestStorageOverseer(StoreSuite):
 
         def make(value_type: type[Any], **options: Any) -> StorageOverseer[Any]:
             return StorageOverseer(value_type, storer, transport=transport, sealer=sealer, clock=clock.now, **options)
+
+        return make
+
+
+class TestOverAnEncryptedStorer(StoreSuite):
+    @pytest.fixture(params=[False, True], ids=["owners", "hashed"])
+    def make_store(self, request: pytest.FixtureRequest, clock: MovableClock) -> MakeStore:
+        storer = EncryptedStorer(MemoryStorer(clock=clock.now), new_key(), hash_owners=request.param)
+
+        def make(value_type: type[Any], **options: Any) -> StorageOverseer[Any]:
+            return StorageOverseer(value_type, storer, clock=clock.now, **options)
 
         return make
 

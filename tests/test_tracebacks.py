@@ -18,6 +18,7 @@ from aiosessions import (
     AESGCMSealer,
     Claims,
     ConflictError,
+    DecodeError,
     DiskStorer,
     EncodeError,
     JSONCodec,
@@ -324,6 +325,17 @@ async def user_sessions(case: Case, what: str) -> None:
     await case.store.user_sessions("ann")
 
 
+async def sessions(case: Case, what: str) -> None:
+    walk = case.store.sessions()
+    case.fail(what)
+    await anext(walk)
+
+
+async def delete_all(case: Case, what: str) -> None:
+    case.fail(what)
+    await case.store.delete_all()
+
+
 async def open_by_handle(case: Case, what: str) -> None:
     async with case.request() as (session, _, _):
         handle = session.handle
@@ -346,6 +358,8 @@ ACTS: dict[str, Act] = {
     "delete_user_sessions": delete_user_sessions,
     "is_live": is_live,
     "user_sessions": user_sessions,
+    "sessions": sessions,
+    "delete_all": delete_all,
     "open": open_by_handle,
 }
 MEETS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -364,6 +378,8 @@ MEETS: dict[str, dict[str, tuple[str, ...]]] = {
         "delete_user_sessions": ("delete_by_owner",),
         "is_live": ("read",),
         "user_sessions": ("list_by_owner",),
+        "sessions": ("read",),
+        "delete_all": ("delete",),
         "open": ("read",),
     },
     "sealed": {
@@ -384,6 +400,7 @@ MEETS: dict[str, dict[str, tuple[str, ...]]] = {
         "new, save": ("read", "write", "seal", "encode"),
         "update": ("write", "seal", "encode"),
         "delete_user_sessions": ("write",),
+        "delete_all": ("read", "write"),
         "is_live": ("read",),
     },
 }
@@ -406,6 +423,16 @@ async def test_no_traceback_of_a_failure_shows_a_token_or_a_value(kind: str, act
             found = case.leaks(error)
     assert case.is_met
     assert found + tracker.found == []
+
+
+async def test_no_traceback_of_a_listed_value_shows_it() -> None:
+    """V8: of a session that was listed by a store of another type."""
+    case = Case("stored")
+    await case.prepare()
+    (info,) = [info async for info in case.scene.another(dict[str, int]).sessions()]
+    with pytest.raises(DecodeError) as caught:
+        _ = info.value
+    assert case.leaks(caught.value) == []
 
 
 CONFLICTS: dict[str, tuple[dict[str, Any], type[SessionError]]] = {

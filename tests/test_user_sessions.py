@@ -1,11 +1,13 @@
-"""The list of a user's sessions, where the stores of one storer give them different lifetimes."""
+"""The list of a user's sessions, where stores of one storer give them different lifetimes; and what a line holds."""
 
+from copy import copy
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from aiosessions import Lifetime, MemoryStorer, StorageOverseer
+from aiosessions import DecodeError, Lifetime, MemoryStorer, SessionInfo, StorageOverseer
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 from tests.test_storage_overseer import HOUR, Cart
@@ -28,9 +30,9 @@ class Devices:
 
     def __init__(self, **lifetimes: Lifetime) -> None:
         self.clock = MovableClock()
-        storer = MemoryStorer(clock=self.clock.now)
+        self.storer = MemoryStorer(clock=self.clock.now)
         self.stores: dict[str, StorageOverseer[Cart]] = {
-            name: StorageOverseer(Cart, storer, name=name, lifetime=lifetime, clock=self.clock.now)
+            name: StorageOverseer(Cart, self.storer, name=name, lifetime=lifetime, clock=self.clock.now)
             for name, lifetime in lifetimes.items()
         }
         self.visitors = {name: Visitor() for name in lifetimes}
@@ -100,3 +102,49 @@ async def test_a_lifetime_of_its_own_is_listed_by_all(devices: Devices, by: str)
     assert await devices.listed(by) == {name: await devices.ends_at(name) for name in ("short", "long")}
     await devices.clock.advance(60)
     assert await devices.listed(by) == {"short": await devices.ends_at("short")}
+
+
+# what is in a line
+
+
+@pytest.mark.parametrize("how", ["user_sessions", "sessions"])
+async def test_a_line_says_whose_it_is_and_holds_the_value_out_of_sight(devices: Devices, how: str) -> None:
+    """V8: in no `repr`, no `asdict` and no copy; a value of one's own, each time."""
+    async with devices.visitors["long"].visit() as visit:
+        session = await devices.stores["long"].get(visit.request)
+        session.value.items.append("geheim-4711")
+        session.set_user("ann")
+        await devices.stores["long"].save(session, visit.response)
+    await devices.log_in("short")
+
+    async def lines(store: StorageOverseer[Any]) -> dict[str, SessionInfo]:
+        infos = (
+            await store.user_sessions("ann") if how == "user_sessions" else [each async for each in store.sessions()]
+        )
+        return {info.name: info for info in infos}
+
+    info = (await lines(devices.stores["short"]))["long"]
+    assert info.user_id == "ann"
+    assert info.value == Cart(["geheim-4711"])
+    info.value.items.clear()
+    assert info.value.items == ["geheim-4711"]
+    assert "geheim" not in f"{info!r} {info} {asdict(info)}"
+    with pytest.raises(DecodeError):
+        _ = copy(info).value
+
+    other = StorageOverseer(dict[str, int], devices.storer, clock=devices.clock.now)
+    with pytest.raises(DecodeError, match="dict"):
+        _ = (await lines(other))["long"].value
+
+
+async def test_a_line_of_what_has_ended_is_not_shown_whatever_the_storer_s_clock_says() -> None:
+    """X1, S9: it may be a server's, which is late."""
+    clock, visitor = MovableClock(), Visitor()
+    store = StorageOverseer(Cart, MemoryStorer(clock=lambda: 0.0), lifetime=SHORT, clock=clock.now)
+    async with visitor.visit() as visit:
+        session = await store.get(visit.request)
+        session.set_user("ann")
+        await store.save(session, visit.response)
+    assert len([info async for info in store.sessions()]) == len(await store.user_sessions("ann")) == 1
+    await clock.advance(3600)
+    assert [info async for info in store.sessions()] == await store.user_sessions("ann") == []

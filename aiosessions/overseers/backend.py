@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aiosessions._errors import StorerError
+from aiosessions._errors import DecodeError, StorerError
 from aiosessions._events import Reporter
 from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
@@ -45,7 +45,11 @@ class Backend(NamedTuple):
 
     async def read(self, place: Place, handle: str) -> tuple[State | None, bool]:
         """What is stored, and whether there is something that this version cannot read."""
-        record = await self.storer.read(place.prefix + handle)
+        try:
+            record = await self.storer.read(place.prefix + handle)
+        except DecodeError as error:
+            self.report.unreadable(place.name, handle, None, error)
+            return None, True
         if record is None:
             return None, False
         state = State.of(record, handle, now=self.now())
@@ -73,6 +77,14 @@ class Backend(NamedTuple):
             newest = await self.newest(place, state)
         seen = None if newest is None else await self._touch(place, newest)
         return None if seen is None else state.seen(seen.seen_at)
+
+    async def touch_late(self, place: Place, state: State) -> State | None:
+        """As `touch`, of what was only read: one that fails degrades nobody; None then too."""
+        try:
+            return await self.touch(place, state)
+        except StorerError as error:
+            self.report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            return None
 
     async def _touch(self, place: Place, state: State) -> State | None:
         now = self.now()

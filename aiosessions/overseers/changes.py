@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from aiosessions._errors import NoSessionError
+from aiosessions._errors import EncodeError, NoSessionError
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
 from aiosessions.values.codecs import CheckedCodec
@@ -101,6 +101,14 @@ class Changes(Generic[T]):
     def changed(self, state: State, value: T, data: bytes) -> bytes | None:
         """See `CheckedCodec.changed`."""
         return self.codec.changed(state.value, value, data, spelling=state.meta.spelling)
+
+    def are_lost(self, session: Session[T]) -> bool:
+        """Whether a session that is not written has any."""
+        try:
+            data = self.codec.encode(session.value)
+        except EncodeError:
+            return True
+        return session._wishes is not None or not self.codec.unchanged(session._state.value, session.value, data)
 
     def over(self, stored: State, data: bytes) -> Made:
         """*data* in the place of what is stored, with the fields of it that this version does not know."""

@@ -58,9 +58,10 @@ class CookieOverseer(Overseer[T]):
         lifetime: None: 1 day idle, 30 days absolute. Without `rotate`; with *revocations*, and in a JWT, with an
             absolute timeout.
         namespace: keeps applications apart that share a key; at most 64 of letters, digits and `._/-`.
-        revocations: a durable storer that remembers what has ended, at one read per `get`, or two for users with many
-            logouts: with it a logout, a rotation and `delete_user_sessions` hold for every copy of a token. A backend
-            that fails is a StorerError; a Redis that may evict is a ConfigError once it is open.
+        revocations: a durable storer that remembers what has ended, at one trip per `get`, or two for users with many
+            logouts, and one as a session begins: with it a logout, a rotation, `delete_user_sessions` and `delete_all`
+            hold for every copy of a token. A backend that fails is a StorerError; a Redis that may evict is a
+            ConfigError once it is open.
         replay_protection: each token is followed by a next: a copy that is older than the last two is refused. Needs
             *revocations*, and another round trip.
         max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.
@@ -96,6 +97,7 @@ class CookieOverseer(Overseer[T]):
         checked = codec_for(value_type, json=sealer.needs_json, codec=codec)
         super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
         self._replay_protection = replay_protection
+        self.can_end = revocations is not None
         if revocations is not None:
             check_storer("revocations", revocations)
             self._must_end = True
@@ -169,7 +171,7 @@ class CookieOverseer(Overseer[T]):
             await self._holder.ready()
             if self._replay_protection:
                 newest = await revocations.generation(state.handle)
-            allowed = await revocations.allows(state.handle, state.owner, state.as_held.user_epoch)
+            allowed = await revocations.allows(state.handle, state.owner, state.as_held)
         except StorerError as error:
             self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             raise
@@ -199,7 +201,7 @@ class CookieOverseer(Overseer[T]):
 
         with STRIPPED:
             await self._holder.ready()
-            return await self._revocations.allows(state.handle, state.owner, state.as_held.user_epoch)
+            return await self._revocations.allows(state.handle, state.owner, state.as_held)
 
     # writing
 
@@ -220,7 +222,7 @@ class CookieOverseer(Overseer[T]):
             return ending_of(session)  # it has public keys only: this store reads
         return plan
 
-    def _made(self, plan: Plan[T], *, user_epoch: int | None = None) -> "_Made":
+    def _made(self, plan: Plan[T], *, epochs: tuple[int, int] | None = None) -> "_Made":
         """What the session becomes, and the token that says so."""
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
@@ -241,7 +243,7 @@ class CookieOverseer(Overseer[T]):
                 now if is_new else before.created_at,
                 now,
                 (0 if is_fresh else held.generation) + self._replay_protection,
-                held.user_epoch if user_epoch is None else user_epoch,
+                *(epochs or (held.user_epoch, held.namespace_epoch)),
             ),
         )
         meta = state.meta
@@ -277,10 +279,12 @@ class CookieOverseer(Overseer[T]):
         """
         await self._holder.ready()
         session, wishes, until = plan.session, plan.wishes, sealed.state.meta.ends_at or 0.0
-        if wishes.user is not None:
-            owner = sealed.state.owner
-            epoch = 0 if owner is None else await revocations.epoch(owner, until)
-            sealed = self._made(plan, user_epoch=epoch)
+        if not plan.state.handle or wishes.is_login:
+            epochs = await revocations.epochs(sealed.state.owner, until)
+            if wishes.is_login or any(epochs):
+                sealed = self._made(plan, epochs=epochs)
+        elif wishes.user is not None:
+            sealed = self._made(plan, epochs=(0, plan.state.as_held.namespace_epoch))
         advance = partial(revocations.advance, sealed.state.handle, sealed.state.as_held.generation - 1, until)
         is_fresh = not plan.state.handle or wishes.rotations > 0
         if self._replay_protection and is_fresh:
@@ -308,9 +312,9 @@ class CookieOverseer(Overseer[T]):
                 session._has_ended(ending)
             return may
         if plan.wishes.rotations:
-            held, until = before.as_held, before.meta.ends_at or 0.0
-            return await revocations.deny(before.handle, before.owner, held.user_epoch, until, following)
-        return await revocations.allows(before.handle, before.owner, before.as_held.user_epoch)
+            until = before.meta.ends_at or 0.0
+            return await revocations.deny(before.handle, before.owner, before.as_held, until, following)
+        return await revocations.allows(before.handle, before.owner, before.as_held)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._deny(session._place, ending)
@@ -327,7 +331,7 @@ class CookieOverseer(Overseer[T]):
         is_ours = True
         if self._revocations is not None:
             await self._holder.ready()
-            what = state.handle, state.owner, state.as_held.user_epoch, state.meta.ends_at or 0.0
+            what = state.handle, state.owner, state.as_held, state.meta.ends_at or 0.0
             if ending.is_anyhow:
                 await self._revocations.end(*what)
             else:
@@ -358,6 +362,27 @@ class CookieOverseer(Overseer[T]):
             held = replace(keep._state.as_held, user_epoch=epoch)
             keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
         self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
+
+    async def delete_all(self) -> int:
+        """Log out everybody, of all names in this namespace, anonymous sessions too: for the night of a breach.
+
+        No token counts any more that was sent before, nor one that a request sends whose session began, or logged in,
+        before; nor, from now on, any that other software issued: it knows no epoch.
+
+        Returns:
+            0: nobody knows how many there were.
+
+        Raises:
+            UnsupportedError, ConflictError, StorerError: as `delete_user_sessions`.
+        """
+        if self._revocations is None:
+            raise UnsupportedError("delete_all needs revocations=, a durable storer that remembers")
+
+        with STRIPPED:
+            await self._holder.ready()
+            await self._revocations.end_everybody()
+        self._report("destroyed", self.name, reason="all sessions")
+        return 0
 
 
 class _Made(NamedTuple):

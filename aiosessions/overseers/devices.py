@@ -1,53 +1,78 @@
-"""The sessions of one user: listed, and ended by somebody else's hand (ASVS 5 7.4.2, 7.5.2)."""
+"""The sessions of one user, or of all: listed, and ended by somebody else's hand (ASVS 5 7.4.2, 7.5.2)."""
 
-from aiosessions._errors import StorerError, UnsupportedError
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from aiosessions._errors import STRIPPED, DecodeError, StorerError, UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State, is_time
 from aiosessions._store import SessionInfo
 from aiosessions.overseers.backend import ATTEMPTS, Backend
-from aiosessions.storers.storer import UserIndexed
+from aiosessions.storers.storer import Listable, Record, UserIndexed
+from aiosessions.storers.together import PAGE, all_at_once, reader
 
 __all__ = ["Devices"]
 
 
 class Devices:
-    """What a store's user index knows.
+    """What a store's user index knows, and who walks through its keys.
 
     Args:
         backend: of the store.
         prefix: what the keys of its namespace begin with.
+        decode: makes a value of its bytes; DecodeError.
     """
 
-    __slots__ = ("_backend", "_prefix", "_storer")
+    __slots__ = ("_backend", "_decode", "_is_ours", "_prefix", "_storer")
 
-    def __init__(self, backend: Backend, prefix: str) -> None:
+    def __init__(self, backend: Backend, prefix: str, decode: Callable[[bytes], Any]) -> None:  # Any: of any store
         self._backend = backend
         self._storer = backend.storer
         self._prefix = prefix
+        self._decode = decode
+        # a storer may keep something else beside sessions: what a CookieOverseer's revocations remember
+        self._is_ours = re.compile(re.escape(prefix) + "[A-Za-z][A-Za-z0-9_-]*:[A-Za-z0-9_-]{24}", re.ASCII).fullmatch
 
     async def list(self, user_id: str) -> list[SessionInfo]:
         """Every live session of a user, newest use first."""
-        now = self._backend.now()
-        found: list[SessionInfo] = []
-        for key, record in await self._indexed().list_by_owner(user_id, prefix=self._prefix):
-            _, name, handle = key.rsplit(":", 2)
-            state = State.of(record, handle, now=now)
-            # the record's own deadline: it may be of a store with another lifetime
-            ends_at = record.expires_at
-            if state is not None and (ends_at is None or now < ends_at):
-                found.append(_info(name, state, None if ends_at is None or not is_time(ends_at) else ends_at))
-        return sorted(found, key=lambda info: info.seen_at, reverse=True)
+        found = await self._indexed().list_by_owner(user_id, prefix=self._prefix)
+        infos = [info for key, record in found if (info := self._info(key, record)) is not None]
+        return sorted(infos, key=lambda info: info.seen_at, reverse=True)
+
+    async def all(self) -> AsyncGenerator[SessionInfo]:
+        """Every live session of the namespace."""
+        with STRIPPED:
+            await self._backend.holder.ready()
+            async with aclosing(self._pages()) as pages:
+                async for keys in pages:
+                    for key, record in zip(keys, await self._records(keys), strict=True):
+                        info = None if record is None else self._info(key, record)
+                        if info is not None:
+                            yield info
 
     async def end_all(self, user_id: str, *, keep: str | None) -> int:
         """End every session of a user, but that of the key *keep*; how many went."""
         return await self._indexed().delete_by_owner(user_id, prefix=self._prefix, keep=keep)
 
+    async def end_everybody(self) -> int:
+        """End every session of the namespace; how many went."""
+        ended = 0
+        async with aclosing(self._pages()) as pages:
+            async for keys in pages:
+                ended += sum(await all_at_once(self._storer.delete, keys))
+        return ended
+
     async def end(self, place: Place, handle: str, user_id: str) -> bool:
         """End one, if it is this user's."""
         key = place.key(handle)
         for _ in range(ATTEMPTS):  # once more when it was written in between: the version proves whose it was
-            record = await self._storer.read(key)
+            try:
+                record = await self._storer.read(key)
+            except DecodeError as error:
+                raise StorerError(f"session {place.name!r} {handle} cannot be read and has not ended") from error
             if record is None or record.owner != user_id:
                 return False
             if await self._storer.delete(key, version=record.version):
@@ -63,15 +88,60 @@ class Devices:
             "PostgresStorer have one"
         )
 
+    async def _pages(self) -> AsyncGenerator[Sequence[str]]:
+        """The keys of every session of the namespace."""
+        if not isinstance(self._storer, Listable):
+            raise UnsupportedError(
+                f"{type(self._storer).__name__} has no keys(): MemoryStorer, DiskStorer, SQLiteStorer, RedisStorer and "
+                "PostgresStorer have"
+            )
 
-def _info(name: str, state: State, expires_at: float | None) -> SessionInfo:
-    meta = state.meta
-    return SessionInfo(
-        state.handle,
-        name,
-        meta.label,
-        moment(state.created_at),
-        moment(state.seen_at),
-        None if expires_at is None else moment(expires_at),
-        None if meta.authenticated_at is None else moment(meta.authenticated_at),
-    )
+        page: list[str] = []
+        keys = self._storer.keys()
+        try:
+            async for key in keys:
+                if self._is_ours(key):
+                    page.append(key)
+                if len(page) == PAGE:
+                    yield page
+                    page = []
+            if page:
+                yield page
+        finally:
+            if isinstance(keys, AsyncGenerator):  # trio warns of one that is left behind
+                await keys.aclose()
+
+    async def _records(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        """What is stored; None also for what does not open: one such record must not hide all the others."""
+        try:
+            return await reader(self._storer)(keys)
+        except DecodeError:
+            return await all_at_once(self._readable, keys)
+
+    async def _readable(self, key: str) -> Record | None:
+        try:
+            return await self._storer.read(key)
+        except DecodeError:
+            return None
+
+    def _info(self, key: str, record: Record) -> SessionInfo | None:
+        _, name, handle = key.rsplit(":", 2)
+        now = self._backend.now()
+        state = State.of(record, handle, now=now)
+        # the record's own deadline: it may be of a store with another lifetime
+        ends_at = record.expires_at
+        if state is None or (ends_at is not None and now >= ends_at):
+            return None
+
+        meta = state.meta
+        info = SessionInfo(
+            handle,
+            name,
+            meta.label,
+            moment(state.created_at),
+            moment(state.seen_at),
+            None if ends_at is None or not is_time(ends_at) else moment(ends_at),
+            None if meta.authenticated_at is None else moment(meta.authenticated_at),
+            state.owner,
+        )
+        return info._with(lambda: self._decode(state.value))  # a partial would show the value to who shows variables

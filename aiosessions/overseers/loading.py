@@ -9,6 +9,7 @@ from aiosessions._session import Session
 from aiosessions._state import Ending, Standing, State
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.sealed import Sealed
+from aiosessions.overseers.sliding import Sliding
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -38,6 +39,7 @@ class Loading(Generic[T]):
         backend: of the store.
         codec: likewise.
         sealed: what the texts of clients mean.
+        sliding: which of them are sent again.
         make: the store's kind of session.
         blank: makes a new one.
         on_storer_error: see StorageOverseer.
@@ -49,6 +51,7 @@ class Loading(Generic[T]):
         backend: Backend,
         codec: CheckedCodec[T],
         sealed: Sealed,
+        sliding: Sliding,
         make: type[Session[T]],
         blank: Blank[T],
         on_storer_error: Literal["raise", "new"],
@@ -58,13 +61,14 @@ class Loading(Generic[T]):
         self._storer = backend.storer
         self._codec = codec
         self._sealed = sealed
+        self._sliding = sliding
         self._make = make
         self._blank = blank
         self._report = backend.report
         self._on_storer_error = on_storer_error
         self._on_reuse = on_reuse
 
-    async def load(  # noqa: C901  # guard after guard, in one coroutine: every request passes here
+    async def load(  # noqa: C901, PLR0912  # guard after guard, in one coroutine: every request passes here
         self, place: Place, carried: Carried, reply: Reply, *, touch: bool
     ) -> Session[T]:
         """The session of the token that came; a bad one never raises.
@@ -85,6 +89,9 @@ class Loading(Generic[T]):
             if self._on_storer_error == "raise":
                 raise
             return self._blank(place, carried, reply, standing="unread", ended=_unproven(carried))
+        except DecodeError as error:  # it does not open: see EncryptedStorer
+            self._report.unreadable(place.name, token.handle, None, error)
+            return self._blank(place, carried, reply, ended=_unproven(carried))
 
         if record is None:
             self._report("rejected", place.name, token.handle, reason="unknown")
@@ -114,13 +121,21 @@ class Loading(Generic[T]):
             self._report.unreadable(place.name, token.handle, state.owner, error)
             return self._blank(place, carried, reply, ended=(Ending(state),))
 
-        if touch and now - state.seen_at >= lifetime.touch_window:
+        is_timed = lifetime.is_timed and self._sliding.is_on
+        is_due = is_timed and touch and self._sliding.is_due(state, digest)
+        if (
+            touch
+            and now - state.seen_at >= lifetime.touch_window
+            and not (is_due and self._sliding.may_wait(state, reply))
+        ):
             seen = await self._backend.touch_while_read(place, state)
             if seen is None:
                 return self._blank(place, carried, reply)
             state = seen
         self._report("loaded", place.name, token.handle, state.owner)
-        stale = token if self._sealed.resealing and self._sealed.is_stale(carried.token) else None
+        if not is_due and (self._sealed.reseals if is_timed else self._sealed.resealing):
+            is_due = self._sealed.is_stale(carried.token)
+        stale = token if is_due else None
         return self._make(place, carried, reply, value, state, presented=digest, stale=stale)
 
     async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Standing:

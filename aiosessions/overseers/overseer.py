@@ -1,6 +1,5 @@
 """What both overseers share: finding the session of a request, planning a save, telling the client."""
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from aiosessions._events import Event, Reporter
 from aiosessions._exchange import Exchange
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession, session_type
+from aiosessions._meant import expect
 from aiosessions._place import Place, Places
 from aiosessions._reply import Reply, check_site_data
 from aiosessions._request import response_view
@@ -30,7 +30,7 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
-from aiosessions._watched import watched
+from aiosessions._watched import leave, watch, watchable
 from aiosessions.overseers.changes import Changes, Plan, ending_of, gone
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
@@ -75,12 +75,15 @@ class Overseer(Store[T], ABC):
         self._changes = Changes(codec)
         self.fresh: Blank[T] = Blank(codec, value_type, default)
         self._value_type = value_type
+        expect(value_type, self.fresh()[0])
         self._report = Reporter(on_event)
         self._sealed = Sealed(sealer, now=self.now, report=self._report)
         self._must_end = self._sealed.must_end
         self._holder = Holder(None, None, repr(self))
         kind = session_type(value_type)
-        self._session_type: type[Session[T]] = watched(kind) if sys.flags.dev_mode else kind
+        self._session_type: type[Session[T]] = watchable(kind)
+        self.can_end: bool = True
+        self.is_warned: bool = False
         self.is_mapping: bool = kind is MappingSession
         self.places: Places = Places(self, name, namespace, self._transport)
         self.check_lifetime(self.lifetime)
@@ -132,7 +135,8 @@ class Overseer(Store[T], ABC):
             carried = self._transport.read(view, place.name)
             if sessions.claims.setdefault(carried.where, place) is not place:
                 raise claimed(carried)  # noqa: TRY301  # a call less for every request
-            session = await self._load(place, carried, sessions.reply, touch=touch)
+            reply = sessions.reply
+            session = await self._load(place, carried, reply, touch=touch)
         except BaseException as error:
             strip(error)
             if sessions.found[place] is loading:
@@ -142,6 +146,8 @@ class Overseer(Store[T], ABC):
             current = sessions.found[place]
             if isinstance(current, Session):
                 return current  # new() was called while this one loaded
+            if reply.is_started or not reply.is_managed:
+                watch(session)
             sessions.found[place] = session
             return session
         finally:
@@ -180,6 +186,8 @@ class Overseer(Store[T], ABC):
         session = self._blank(place, carried, sessions.reply, ended=unproven)
         if isinstance(before, Session):
             session._replaces(before)
+        if sessions.reply.is_started or not sessions.reply.is_managed:
+            watch(session)
         sessions.found[place] = session
         return session
 
@@ -188,15 +196,21 @@ class Overseer(Store[T], ABC):
         reply = session._reply
         is_gone = reply.is_started if response is None else bool(getattr(response, "prepared", False))
         can_tell = not is_gone and (response is not None or reply.is_managed)
+        if response is not None and not reply.is_awaited:
+            reply.is_leaving = True
         with STRIPPED:
             async with self._alone(session):
                 await self._save(session, can_tell=can_tell)
+        if response is None:
+            return
+
         if isinstance(response, Exchange):
             response._carry(reply, session._place)
-        elif response is not None:
+        else:
             view = response_view(response.headers)
             reply.write_on(view, session._place)
             self._transport.vary(view, session.name)
+        leave(session)
 
     async def _save(self, session: Session[T], *, can_tell: bool) -> None:
         session._gave_up(None)  # whoever asks tries again
@@ -298,6 +312,9 @@ class Overseer(Store[T], ABC):
             if turn.waiting is not None:
                 turn.end()
 
+    async def confirm(self, session: Session[T]) -> None:
+        """See `Keeper.confirm`: what the client holds has no newer one."""
+
     async def end(self, session: Session[T]) -> None:
         """See `Keeper.end`."""
         async with self._alone(session):
@@ -321,14 +338,7 @@ class Overseer(Store[T], ABC):
 
     def _dropped(self, session: Session[T]) -> Plan[T] | None:
         """A session whose token means nothing any more is not written, and its changes are not silent."""
-        try:
-            data = self._codec.encode(session.value)
-            is_lost = session._wishes is not None or not self._codec.unchanged(
-                session._state.value, session.value, data
-            )
-        except EncodeError:
-            is_lost = True
-        if is_lost:
+        if self._changes.are_lost(session):
             self._drop(session, "superseded")
         return ending_of(session)
 

@@ -23,10 +23,11 @@ from aiosessions._turn import Turn
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.changes import Changes, Made, Plan
 from aiosessions.overseers.sealed import Sealed
+from aiosessions.overseers.sliding import Sliding
 from aiosessions.storers.batches import fresh
 from aiosessions.storers.storer import Record
 
-__all__ = ["META_BYTES", "RACE_SECONDS", "Race"]
+__all__ = ["META_BYTES", "RACE_SECONDS", "Race", "Won"]
 
 RACE_SECONDS = 5.0
 """How long a write is tried again while others win."""
@@ -135,15 +136,19 @@ class Race:
     Args:
         backend: of the store.
         sealed: makes the text that the client gets of a token, once it is known what is stored with it.
+        sliding: which tokens are sent again.
         changes: makes the value that a save stores.
         limit: of value and meta, in bytes; None: none.
     """
 
-    __slots__ = ("_backend", "_changes", "_lines", "_sealed", "limit")
+    __slots__ = ("_backend", "_changes", "_lines", "_sealed", "_sliding", "limit")
 
-    def __init__(self, backend: Backend, sealed: Sealed, changes: Changes[Any], limit: int | None) -> None:
+    def __init__(
+        self, backend: Backend, sealed: Sealed, sliding: Sliding, changes: Changes[Any], limit: int | None
+    ) -> None:
         self._backend = backend
         self._sealed = sealed
+        self._sliding = sliding
         self._changes = changes
         self.limit: int | None = limit
         self._lines: dict[Hashable, Line] = {}
@@ -198,6 +203,9 @@ class Race:
                 line = Line(None)  # whoever writes hangs: who does not wait any longer races by version
             if bid.is_open:
                 await self._lead(line, bid)
+            won = bid.won
+            if won is not None and won.digest is None and won.sealed and line.newest is not won.state:
+                bid.won = won._replace(sealed="")  # sent again, but others went on: maybe with a newer one
         finally:
             if line is not None and not (line.waiting or line.turn.is_taken) and self._lines.get(where) is line:
                 del self._lines[where]
@@ -298,7 +306,7 @@ class Race:
         for bid in batch:
             try:
                 made = bid.make(state)
-                if bid.is_update and not made.is_changed:
+                if not made.is_changed and (bid.is_update or self._sliding.is_done(bid.plan.wishes, bid.over, state)):
                     done.append((bid, Won(state, made)))
                     continue
                 try:
@@ -348,14 +356,19 @@ class Race:
             digest=digest,
             presented=session._presented,
         )
+        own = lifetime if state.meta.lifetime is over.meta.lifetime else self._backend.lifetime_of(state)
+        is_timed = own.is_timed and self._sliding.is_on
+        if token is None and session._stale and can_tell and over.meta.secrets.is_newest(session._presented):
+            token = None if is_timed else session._stale  # it came sealed under an older key
+        sealed = "" if token is None else self._sealed.text(session._place, token, state)
+        if is_timed:
+            sealed = sealed or (self._sliding.again(session, wishes, over, state) if can_tell else "")
+            state = self._sliding.sent(state, over, is_sent=bool(sealed))
         record = state.record(self._backend.lifetime)
         size = len(record.value) + len(record.meta)
         if self.limit is not None and size > self.limit:
             raise SessionTooLargeError(session.name, size=size, limit=self.limit, fix="raise max_size, or keep less")
 
-        if token is None and session._stale and can_tell and over.meta.secrets.is_newest(session._presented):
-            token = session._stale  # it came sealed under an older key
-        sealed = "" if token is None else self._sealed.text(session._place, token, state)
         forgot = False
         if wishes.rotations:
             grace = self._backend.lifetime_of(state).grace.total_seconds()

@@ -1,8 +1,8 @@
 """What a durable storer remembers about sessions that the client holds: which have ended, and for whom all have.
 
-One ledger per user, and one per anonymous session: whether a token still counts is one read. The ledger of a user with
-many logouts is bounded; what no longer fits is remembered under a key per session, at a second read. A user's epoch is
-a number that is raised, not a time: no clock has to be right for a logout to hold.
+One ledger per user, one per anonymous session, and one for all: whether a token still counts is one trip. The ledger of
+a user with many logouts is bounded; what no longer fits is remembered under a key per session, at a second trip. An
+epoch, a user's or everybody's, is a number that is raised, not a time: no clock has to be right for a logout to hold.
 """
 
 import random
@@ -13,18 +13,19 @@ from hashlib import sha256
 import anyio
 import msgspec
 
-from aiosessions._errors import ConfigError, ConflictError, StorerError
+from aiosessions._errors import ConfigError, ConflictError, DecodeError, StorerError
 from aiosessions._lifetime import MAX_AGE_LIMIT
-from aiosessions._state import State
+from aiosessions._state import Held, State
 from aiosessions._tokens import new_version
 from aiosessions.storers.storer import Durable, Record, Storer
+from aiosessions.storers.together import reader
 
 __all__ = ["Denial", "Ledger", "Revocations"]
 
 _SLACK = 86_400.0
 """Seconds that a denial outlives the token it denies: another process may have a wrong clock."""
 _ATTEMPTS = 50
-_ANY_EPOCH = 2**53
+_OF_ANY_EPOCH = Held(0.0, 0.0, user_epoch=2**53, namespace_epoch=2**53)
 _CACHED = 10_000
 _MOST = 16
 """How many ended sessions of one user stand in one ledger."""
@@ -48,7 +49,7 @@ class Ledger(msgspec.Struct, array_like=True, frozen=True):
     """What one key says.
 
     Args:
-        epoch: sessions of the user under a lower one are ended.
+        epoch: sessions of the user, or of everybody, under a lower one are ended.
         denied: what is ended, by session id.
         generation: of one session, for replay protection.
         spilled: until when some of the user's ended sessions are remembered under keys of their own; 0.0: none is.
@@ -83,6 +84,8 @@ class Revocations:
             raise ConfigError(f"max_lag={max_lag}: give 0 or more")
 
         self._storer = storer
+        self._read_together = reader(storer)
+        self._everybody = f"{namespace}:~all:"
         self._namespace = namespace
         self._now = now
         self._max_lag = max_lag.total_seconds()
@@ -97,41 +100,44 @@ class Revocations:
                 f"revocations={storer!r} may forget, and a forgotten logout is none: give a durable storer"
             )
 
-    async def allows(self, session_id: str, user_id: str | None, epoch: int) -> bool:
+    async def allows(self, session_id: str, user_id: str | None, held: Held) -> bool:
         """Whether a session has not been ended.
 
         Args:
             session_id: what the token says.
             user_id: likewise.
-            epoch: the user's, when the session was theirs.
+            held: likewise.
 
         Raises:
             StorerError: the backend failed, which is never "not revoked".
         """
-        ledger = await self._known(self._key(_digest(user_id), session_id))
-        if epoch < ledger.epoch or session_id in ledger.denied:
+        ledger, of_all = await self._known(self._key(_digest(user_id), session_id), self._everybody)
+        if held.namespace_epoch < of_all.epoch or held.user_epoch < ledger.epoch or session_id in ledger.denied:
             return False
         if ledger.spilled <= self._now():
             return True
-        return session_id not in (await self._known(self._key(b"", session_id))).denied
+        (own,) = await self._known(self._key(b"", session_id))
+        return session_id not in own.denied
 
-    async def epoch(self, user_id: str, until: float) -> int:
-        """The user's epoch, for a session that lasts *until* then (unix seconds)."""
+    async def epochs(self, user_id: str | None, until: float) -> tuple[int, int]:
+        """The user's epoch and everybody's, for a session that lasts *until* then (unix seconds)."""
+        if user_id is None:
+            return 0, (await self._read(self._everybody))[0].epoch
         key = self._key(_digest(user_id))
-        ledger, record = await self._read(key)
+        (ledger, record), (of_all, _) = await self._read_all(key, self._everybody)
         if record is not None:
             await self._storer.touch(key, seen_at=self._now(), expires_at=until + _SLACK)
-        return ledger.epoch
+        return ledger.epoch, of_all.epoch
 
     async def deny(
-        self, session_id: str, user_id: str | None, epoch: int, until: float, successor: State | None = None
+        self, session_id: str, user_id: str | None, held: Held, until: float, successor: State | None = None
     ) -> bool:
         """End one session: compare and set.
 
         Args:
             session_id: what the token says.
             user_id: likewise.
-            epoch: the user's, when the session was theirs.
+            held: likewise.
             until: when the token would have ended, unix seconds.
             successor: what a rotation made of it.
 
@@ -141,31 +147,31 @@ class Revocations:
         denial = Denial(until + _SLACK)
         if successor is not None:
             denial = Denial(until + _SLACK, successor.handle, _digest(successor.owner))
-        return await self._deny(self._key(_digest(user_id), session_id), session_id, epoch, denial) is denial
+        return await self._deny(self._key(_digest(user_id), session_id), session_id, held, denial) is denial
 
-    async def end(self, session_id: str, user_id: str | None, epoch: int, until: float) -> None:
+    async def end(self, session_id: str, user_id: str | None, held: Held, until: float) -> None:
         """End a session and what rotations have made of it meanwhile: a logout holds whatever the order (F4)."""
         owner = _digest(user_id)
         for _ in range(_ATTEMPTS):
             denial = Denial(until + _SLACK)
-            found = await self._deny(self._key(owner, session_id), session_id, epoch, denial)
+            found = await self._deny(self._key(owner, session_id), session_id, held, denial)
             if not found.successor:
                 return
             session_id, owner = found.successor, found.owner
-            epoch, until = _ANY_EPOCH, self._now() + MAX_AGE_LIMIT.total_seconds()
+            held, until = _OF_ANY_EPOCH, self._now() + MAX_AGE_LIMIT.total_seconds()
         raise StorerError("others kept rotating the session, and it may not have ended")
 
-    async def _deny(self, key: str, session_id: str, epoch: int, denial: Denial) -> Denial:
+    async def _deny(self, key: str, session_id: str, held: Held, denial: Denial) -> Denial:
         """*denial*, or the one that was there."""
         found = denial
 
-        async def denied(ledger: Ledger) -> Ledger | None:
+        async def denied(ledger: Ledger, of_all: Ledger) -> Ledger | None:
             nonlocal found
             known = ledger.denied.get(session_id)
             if known is None and ledger.spilled > self._now():
                 own, _ = await self._read(self._key(b"", session_id))
                 known = own.denied.get(session_id)
-            if known is not None or epoch < ledger.epoch:
+            if known is not None or held.user_epoch < ledger.epoch or held.namespace_epoch < of_all.epoch:
                 found = known or Denial(denial.until)
                 return None
             found = denial
@@ -177,12 +183,12 @@ class Revocations:
 
     async def raise_epoch(self, user_id: str, until: float) -> int:
         """End every session of a user; the epoch of those that follow."""
-
-        async def raised(ledger: Ledger) -> Ledger:
-            return msgspec.structs.replace(ledger, epoch=ledger.epoch + 1, denied={}, spilled=0.0)
-
-        ledger = await self._change(self._key(_digest(user_id)), until + _SLACK, raised)
+        ledger = await self._change(self._key(_digest(user_id)), until + _SLACK, _raised)
         return 0 if ledger is None else ledger.epoch
+
+    async def end_everybody(self) -> None:
+        """End every session there is. What says so is never forgotten: an epoch that began anew would revive some."""
+        await self._change(self._everybody, None, _raised)
 
     async def generation(self, session_id: str) -> int:
         """The newest generation of a session's token."""
@@ -212,15 +218,27 @@ class Revocations:
     def _generation_key(self, session_id: str) -> str:
         return f"{self._namespace}:~generation:{session_id}"
 
-    async def _known(self, key: str) -> Ledger:
-        """As `_read`, from the cache where that may be as old."""
-        known = self._cache.get(key)
-        if known is not None and self._now() - known[1] < self._max_lag:
-            return known[0]
-        return (await self._read(key))[0]
+    async def _known(self, *keys: str) -> list[Ledger]:
+        """As `_read_all`, from the cache where that may be as old."""
+        if self._max_lag:
+            found, now = [self._cache.get(key) for key in keys], self._now()
+            known = [ledger for ledger, read_at in filter(None, found) if now - read_at < self._max_lag]
+            if len(known) == len(keys):
+                return known
+        return [ledger for ledger, _ in await self._read_all(*keys)]
+
+    async def _read_all(self, *keys: str) -> list[tuple[Ledger, Record | None]]:
+        """Several, in one trip."""
+        try:
+            records = await self._read_together(keys)
+        except DecodeError as error:  # see EncryptedStorer
+            raise StorerError(f"a revocation ledger of {', '.join(keys)} cannot be read") from error
+        return [self._understood(key, record) for key, record in zip(keys, records, strict=True)]
 
     async def _read(self, key: str) -> tuple[Ledger, Record | None]:
-        record = await self._storer.read(key)
+        return (await self._read_all(key))[0]
+
+    def _understood(self, key: str, record: Record | None) -> tuple[Ledger, Record | None]:
         try:
             ledger = _EMPTY if record is None else _decode(record.value)
         except (msgspec.MsgspecError, ValueError) as error:
@@ -244,28 +262,28 @@ class Revocations:
         return msgspec.structs.replace(ledger, denied=dict(ended[: _MOST // 2]), spilled=spilled)
 
     async def _change(
-        self, key: str, expires_at: float, change: Callable[[Ledger], Awaitable[Ledger | None]]
+        self, key: str, expires_at: float | None, change: Callable[[Ledger, Ledger], Awaitable[Ledger | None]]
     ) -> Ledger | None:
-        """Read, change, write, until it wins; None: *change* found nothing to do."""
+        """Read it and that of all, change, write, until it wins; None: *change* found nothing to do."""
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await anyio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.1)))  # noqa: S311  # jitter, no secret
-            ledger, record = await self._read(key)
+            (ledger, record), (of_all, _) = await self._read_all(key, self._everybody)
             now = self._now()
             kept = {session_id: denial for session_id, denial in ledger.denied.items() if denial.until > now}
-            following = await change(msgspec.structs.replace(ledger, denied=kept))
+            following = await change(msgspec.structs.replace(ledger, denied=kept), of_all)
             if following is None or await self._write(key, following, expires_at, record):
                 return following
 
         raise ConflictError("others kept writing the revocation ledger; try again")
 
-    async def _write(self, key: str, ledger: Ledger, expires_at: float, record: Record | None) -> bool:
+    async def _write(self, key: str, ledger: Ledger, expires_at: float | None, record: Record | None) -> bool:
         now = self._now()
         if record is None:
             new = Record(_encode(ledger), b"", None, now, now, expires_at, new_version())
             done = await self._storer.create(key, new)
         else:
-            expires_at = max(expires_at, record.expires_at or expires_at)
+            expires_at = None if expires_at is None else max(expires_at, record.expires_at or expires_at)
             new = Record(_encode(ledger), b"", None, record.created_at, now, expires_at, new_version())
             done = await self._storer.replace(key, new, version=record.version)
         if done:
@@ -279,6 +297,10 @@ class Revocations:
         if len(self._cache) >= _CACHED:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = (ledger, self._now())
+
+
+async def _raised(ledger: Ledger, _: Ledger) -> Ledger:
+    return msgspec.structs.replace(ledger, epoch=ledger.epoch + 1, denied={}, spilled=0.0)
 
 
 def _digest(user_id: str | None) -> bytes:

@@ -1,14 +1,13 @@
 """A Store that keeps the state in a Storer; the client holds a token that refers to it."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
-    ConflictError,
     DecodeError,
     NoSessionError,
     ResponseStartedError,
@@ -24,12 +23,15 @@ from aiosessions._session import Session
 from aiosessions._state import NOTHING, Ending
 from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import is_handle
+from aiosessions._watched import watch
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.race import META_BYTES, Race
+from aiosessions.overseers.sliding import Sliding
+from aiosessions.overseers.writing import Writing
 from aiosessions.sealers.sealer import Sealer, check_sealer
 from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
@@ -40,6 +42,12 @@ __all__ = ["StorageOverseer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+
+class _Opened(Reply):
+    """There is no response."""
+
+    advice: ClassVar[str] = "`await store.save(session)`"
 
 
 class StorageOverseer(Overseer[T]):
@@ -108,10 +116,19 @@ class StorageOverseer(Overseer[T]):
         self._changes = Changes(checked, on_conflict)
         self._holder = Holder(storer, clean_every, repr(self))
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
-        self._devices = Devices(self._backend, f"{namespace}:")
-        self._race = Race(self._backend, self._sealed, self._changes, max_size)
+        self._devices = Devices(self._backend, f"{namespace}:", checked.decode)
+        self._sliding = Sliding(self._backend, self._sealed, self._transport)
+        self._race = Race(self._backend, self._sealed, self._sliding, self._changes, max_size)
+        self._writing = Writing(self._backend, self._race, self._sliding, self._changes, self._drop)
         self._loading = Loading(
-            self._backend, checked, self._sealed, self._session_type, self._blank, on_storer_error, on_reuse
+            self._backend,
+            checked,
+            self._sealed,
+            self._sliding,
+            self._session_type,
+            self._blank,
+            on_storer_error,
+            on_reuse,
         )
         if sealer is not None:
             self._sealed.prove(self.places.own, self.lifetime)
@@ -179,7 +196,9 @@ class StorageOverseer(Overseer[T]):
                 except DecodeError as error:
                     self._report.unreadable(place.name, handle, user_id, error)
                 else:
-                    return self._session_type(place, Carried(""), Reply(), value, state)
+                    session = self._session_type(place, Carried(""), _Opened(), value, state)
+                    watch(session)
+                    return session
 
         whose = "there is no anonymous" if user_id is None else f"{user_id!r} has no"
         raise NoSessionError(f"{whose} session {place.name!r} of this handle")
@@ -187,16 +206,18 @@ class StorageOverseer(Overseer[T]):
     # writing
 
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:
-        """Whether the secrets need a write: a periodic rotation, its confirmation, or a newer key."""
-        meta = session._state.meta
-        secrets, presented = meta.secrets, session._presented
+        """Whether the secrets need a write: a periodic rotation, its confirmation, a newer key, or a timed cookie."""
+        meta, presented = session._state.meta, session._presented
+        secrets = meta.secrets
         lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
-        if session._stale is None:
-            if lifetime.rotate is None and len(secrets.opening) <= 1:
-                return False  # nearly always
-        elif can_tell and self._sealed.reseals and secrets.is_newest(presented):
+        if lifetime.is_timed and self._sliding.is_on:
+            if can_tell and self._sliding.wants(session):
+                return True
+        elif can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
             return True
 
+        if lifetime.rotate is None and len(secrets.opening) <= 1:
+            return False
         return secrets.is_unconfirmed(presented) or (can_tell and secrets.is_due(presented, lifetime, now=self.now()))
 
     def _plan(self, plan: Plan[T]) -> Plan[T] | None:
@@ -212,6 +233,8 @@ class StorageOverseer(Overseer[T]):
                 "before, or give the response or Exchange"
             )
         limit, is_due = self._race.limit, not plan.is_changed and not wishes.is_write
+        if is_due and self._sliding.slides(state):
+            return plan  # what speaks against it stops no read
         is_large = limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit)
         try:
             if is_large or is_due:
@@ -233,47 +256,28 @@ class StorageOverseer(Overseer[T]):
                     self._drop(session, "gone")
                 elif session._lives == plan.lives:
                     session._settled(plan, seen)
+                    self._sliding.put_off(session, plan.wishes)
             return
         if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
             return
 
-        await self._put(plan)
+        if plan.is_changed or plan.wishes.is_write or not self._sliding.slides(plan.state):
+            await self._writing.put(plan)
+        else:
+            await self._writing.send_again(plan)
 
-    async def _put(self, plan: Plan[T], update: Updated[T] | None = None) -> bool:
-        """Write, and take what stands then into the session; False: it was gone.
+    async def confirm(self, session: Session[T]) -> None:
+        """See `Keeper.confirm`."""
+        if await self._sliding.is_outdated(session):
+            session._reply.words.pop(session._place, None)
 
-        A lost race is no error for who only took flashes: that is no claim on anything.
-        """
-        session, place, wishes = plan.session, plan.session._place, plan.wishes
-        try:
-            won = await self._race.write(plan, update)
-        except ConflictError:
-            if not plan.is_changed and not wishes.is_claim:
-                return True
-            self._report("conflict", session.name, session.handle, session.user_id)
-            raise
-        if won is None:
-            self._drop(session, "gone")
-            return False
-
-        state, made = won.state, won.made
-        if made.is_changed or update is None:
-            kind: Literal["created", "regenerated", "saved"] = "saved" if won.digest is None else "regenerated"
-            if state.handle != plan.state.handle:
-                kind = "created"
-            reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report(kind, place.name, state.handle, state.owner, reason=reason)
-        if made.fields:
-            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
-
-        max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at) if won.sealed else None
-        presented = (won.digest or session._presented) if won.sealed else None
-        if not session._settled(plan, state, won.sealed, max_age, presented):
-            return True  # destroyed meanwhile: it ends next
-        if state.value != plan.data:  # others' changes came in
-            session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
-        return True
+    async def end(self, session: Session[T]) -> None:
+        """See `Keeper.end`."""
+        await super().end(session)
+        if self._sliding.is_missed(session):
+            await self._backend.touch_late(session._place, session._state)
+            session._seen(self.now())  # tried once
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
         await self._backend.end(session._place, ending)
@@ -286,10 +290,10 @@ class StorageOverseer(Overseer[T]):
         await self._holder.ready()
         updated = Updated(session, change, self._changes)
         plan = Plan(session, session._state, session._lives, updated.base, NOTHING, is_changed=True)
-        if not await self._put(plan, updated):
+        if not await self._writing.put(plan, updated):
             raise gone(session)
 
-    # the user's sessions
+    # the sessions of a user, and of all
 
     async def user_sessions(self, user_id: str) -> list[SessionInfo]:
         """Every live session of a user, of all names in this namespace, newest use first (ASVS 5 7.5.2).
@@ -321,6 +325,38 @@ class StorageOverseer(Overseer[T]):
             await self._holder.ready()
             count = await self._devices.end_all(user_id, keep=kept)
         self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
+        return count
+
+    def sessions(self) -> AsyncGenerator[SessionInfo]:
+        """Every live session, of all names in this namespace, in no order, read by the hundred.
+
+        One that lives all the while comes at least once, in Redis rarely twice; one that is made meanwhile may come. On
+        trio, whoever leaves early says so: `async with aclosing(store.sessions()) as infos`.
+
+        Raises:
+            UnsupportedError: the storer has no `keys()`.
+            StorerError: the backend failed.
+        """
+        return self._devices.all()
+
+    async def delete_all(self) -> int:
+        """Log out everybody, of all names in this namespace: for the night of a breach.
+
+        Every session that was stored before the call ends, and what requests that run meanwhile write to it is dropped.
+        One that is made while this runs, a login under way too, is a new session, and may stay: call it once more when
+        the way in is closed.
+
+        Returns:
+            How many went.
+
+        Raises:
+            UnsupportedError: the storer has no `keys()`.
+            StorerError: the backend failed: some may not have ended.
+        """
+        with STRIPPED:
+            await self._holder.ready()
+            count = await self._devices.end_everybody()
+        self._report("destroyed", self.name, reason=f"all {count} sessions")
         return count
 
     async def delete(self, handle: str, *, user_id: str, name: str | None = None) -> bool:

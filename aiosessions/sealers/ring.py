@@ -83,6 +83,10 @@ class BoundKeys(Generic[B]):
         """That of the key which *token* names in front; None if no key of the ring does."""
         return self._of(name).get(token[:8])
 
+    def every(self, name: str) -> list[B]:
+        """That of each key, newest first."""
+        return list(self._of(name).values())
+
     def is_current(self, token: str, now: float) -> bool:
         """Whether *token* names the key which seals at *now*."""
         return token[:8] == self._prefixes[self._ring.sealing(now)]

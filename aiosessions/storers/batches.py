@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 __all__ = ["Batches", "fresh"]
 
@@ -42,32 +42,53 @@ class Batches(Generic[C, A]):
             (answer,) = await self._send((call,))
         else:
             line = self._lines.get(loop) or self._line_of(loop)
-            answer = await (self._alone(line, call) if line.is_empty else self._together(line, call, loop))
+            send = self._alone(line, (call,)) if line.is_empty else self._together(line, (call,), loop)
+            (answer,) = await send
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def ask_all(self, calls: Sequence[C]) -> Sequence[A]:
+        """The answers to several calls, which share a trip; the first that is an exception is raised."""
+        if not calls:
+            return []
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            answers = await self._send(calls)
+        else:
+            line = self._lines.get(loop) or self._line_of(loop)
+            is_alone = line.is_empty and len(calls) <= self._most
+            answers = await (self._alone(line, calls) if is_alone else self._together(line, calls, loop))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return cast("Sequence[A]", answers)
 
     def _line_of(self, loop: asyncio.AbstractEventLoop) -> "_Line[C, A]":
         """A new one; those of loops that are closed are forgotten."""
         self._lines = {known: line for known, line in self._lines.items() if not known.is_closed()}
         return self._lines.setdefault(loop, _Line())
 
-    async def _alone(self, line: "_Line[C, A]", call: C) -> A | Exception:
+    async def _alone(self, line: "_Line[C, A]", calls: Sequence[C]) -> Sequence[A | Exception]:
         line.is_taken = True
         try:
-            (answer,) = await self._send((call,))
+            return await self._send(calls)
         finally:
             line.is_taken = False
-        return answer
 
-    async def _together(self, line: "_Line[C, A]", call: C, loop: asyncio.AbstractEventLoop) -> A | Exception:
-        waiter: _Waiter[A] = loop.create_future()
-        line.waiting.append((call, waiter))
-        if len(line.waiting) == 1:
+    async def _together(
+        self, line: "_Line[C, A]", calls: Sequence[C], loop: asyncio.AbstractEventLoop
+    ) -> Sequence[A | Exception]:
+        if not line.waiting:
             loop.call_soon(self._depart, line, loop)
+        waiters: list[_Waiter[A]] = [loop.create_future() for _ in calls]
+        line.waiting += zip(calls, waiters, strict=True)
         try:
-            return await waiter
+            return [await waiter for waiter in waiters]
         except asyncio.CancelledError:
+            for waiter in waiters:
+                waiter.cancel()
             line.leave()
             raise
 

@@ -96,10 +96,11 @@ class DiskStorer:
         await self._openings.aclose()
 
     async def read(self, key: str) -> Record | None:
-        found = await self._reads.ask(key)
-        if found is DOUBT:
-            return await self._hop(self._writers, self._folder.read, key)
-        return found
+        return await self._sure(key, await self._reads.ask(key))
+
+    async def read_together(self, keys: Sequence[str]) -> list[Record | None]:
+        found = await self._reads.ask_all(keys)
+        return [await self._sure(key, record) for key, record in zip(keys, found, strict=True)]
 
     async def create(self, key: str, record: Record) -> bool:
         return await self._write(partial(self._folder.create, key, record))
@@ -152,6 +153,9 @@ class DiskStorer:
     async def _close(self) -> None:
         self._readers.end()
         self._writers.end()
+
+    async def _sure(self, key: str, found: Record | Doubt | None) -> Record | None:
+        return await self._hop(self._writers, self._folder.read, key) if found is DOUBT else found
 
     async def _read_together(self, keys: Sequence[str]) -> list[Record | Doubt | None]:
         return await self._hop(self._readers, self._folder.glance, keys)

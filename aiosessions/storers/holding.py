@@ -12,9 +12,19 @@ from aiosessions._given import check_part
 from aiosessions.storers.cleaner import Cleaner
 from aiosessions.storers.storer import Cleanable, Openable, Storer
 
-__all__ = ["Holder", "check_storer", "hold", "is_held", "release"]
+__all__ = ["Holder", "Over", "check_storer", "hold", "is_held", "release"]
 
 _log = logging.getLogger("aiosessions")
+
+
+class Over:
+    """A storer that stands over another: who holds it holds the other, which is opened once and has one cleaner.
+
+    Attributes:
+        inner: the other.
+    """
+
+    inner: Storer
 
 
 @dataclass(eq=False)
@@ -45,6 +55,7 @@ async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
     Raises:
         SessionError: what the storer's `open` raised, to all that waited for it; nothing is held then.
     """
+    storer = _innermost(storer)
     holdings = _current_holdings()
     while (holding := holdings.get(id(storer))) is not None and not holding.holders:
         await holding.settled.wait()
@@ -62,6 +73,7 @@ async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
 
 async def release(storer: Storer) -> None:
     """Count one holder less; the last one stops the cleaner, waits for it, and closes the storer."""
+    storer = _innermost(storer)
     if not is_held(storer):
         return
 
@@ -85,7 +97,7 @@ async def release(storer: Storer) -> None:
 
 def is_held(storer: Storer) -> bool:
     """Whether somebody holds *storer* open in this event loop."""
-    holding = _current_holdings().get(id(storer))
+    holding = _current_holdings().get(id(_innermost(storer)))
     return holding is not None and holding.holders > 0
 
 
@@ -103,6 +115,12 @@ async def _open(holdings: dict[int, _Holding], storer: Storer) -> _Holding:
             del holdings[id(storer)]
         holding.settled.set()
     return holding
+
+
+def _innermost(storer: Storer) -> Storer:
+    while isinstance(storer, Over):
+        storer = storer.inner
+    return storer
 
 
 def _current_holdings() -> dict[int, _Holding]:

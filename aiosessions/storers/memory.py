@@ -1,9 +1,12 @@
 """Sessions in this process's memory: for one process, for tests, and for what may be lost at a restart."""
 
+import logging
 import math
+import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import cache
 from threading import Lock
 
 import anyio.lowlevel
@@ -63,6 +66,11 @@ class MemoryStorer:
         """Whether a record that was confirmed stays until it expires: yes, unless the memory is bounded."""
         return self._max_sessions is None
 
+    async def open(self) -> None:
+        _warn_of_workers()
+
+    async def aclose(self) -> None: ...
+
     async def read(self, key: str) -> Record | None:
         data = self._records.get(key)
         record = None if data is None else unpack(data)
@@ -71,6 +79,9 @@ class MemoryStorer:
 
         with self._lock:
             return self._live(key)
+
+    async def read_together(self, keys: Sequence[str]) -> list[Record | None]:
+        return [await self.read(key) for key in keys]
 
     async def create(self, key: str, record: Record) -> bool:
         with self._lock:
@@ -266,3 +277,14 @@ class MemoryStorer:
 
     def _evict(self) -> None:
         self._drop(next(iter(self._anonymous_queue or self._owned_queue)))
+
+
+@cache  # said once
+def _warn_of_workers() -> None:
+    """Say what becomes of sessions where the environment tells of several processes."""
+    workers = os.environ.get("WEB_CONCURRENCY", "")
+    if (workers.isdecimal() and int(workers) > 1) or "gunicorn" in os.environ.get("SERVER_SOFTWARE", ""):
+        logging.getLogger("aiosessions").warning(
+            "MemoryStorer keeps sessions in one process, and WEB_CONCURRENCY or gunicorn says that there are several: "
+            "a visitor whom another worker answers is logged out there: use SQLiteStorer, RedisStorer or PostgresStorer"
+        )

@@ -136,6 +136,9 @@ class PostgresStorer:
     async def read(self, key: str) -> Record | None:
         return await self._reads.ask(digest(key))
 
+    async def read_together(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        return await self._reads.ask_all([digest(key) for key in keys])
+
     async def create(self, key: str, record: Record) -> bool:
         return await self._creates.ask(*await self._row(key, record))
 

@@ -172,6 +172,10 @@ class RedisStorer:
     async def read(self, key: str) -> Record | None:
         return self._record(key, await self._servers.here().reads.ask(self._key(key)))
 
+    async def read_together(self, keys: Sequence[str]) -> list[Record | None]:
+        found = await self._servers.here().reads.ask_all([self._key(key) for key in keys])
+        return [self._record(key, data) for key, data in zip(keys, found, strict=True)]
+
     async def create(self, key: str, record: Record) -> bool:
         server = self._servers.here()
         if self._is_cluster and record.owner is not None:
@@ -243,15 +247,13 @@ class RedisStorer:
         start = self._prefix + b"s#"
         pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", start) + b"*"
         for node in await server.nodes():
-            cursor = 0
-            while True:
-                cursor, names = await server.ask("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE, node=node)
+            cursor = None
+            while cursor != 0:
+                cursor, names = await server.ask("SCAN", cursor or 0, "MATCH", pattern, "COUNT", _PAGE, node=node)
                 # With another "#" it belongs to a storer whose longer prefix starts like ours.
-                escaped = [rest for name in names if b"#" not in (rest := name[len(start) :])]
-                for rest in escaped:
-                    yield self._text(rest.replace(b"%23", b"#").replace(b"%25", b"%"))
-                if not cursor:
-                    break
+                for rest in (name[len(start) :] for name in names):
+                    if b"#" not in rest:
+                        yield self._text(rest.replace(b"%23", b"#").replace(b"%25", b"%"))
 
     async def _prepare(self, server: RedisServer) -> None:
         await server.inspect()
@@ -357,16 +359,14 @@ class RedisStorer:
 
     async def _indexed(self, server: RedisServer, owner: bytes, prefix: str) -> AsyncIterator[list[str]]:
         """What the index names, in pages, each key once; what it names all the while is in one of them."""
-        index, known, cursor = self._index_key(owner), set[str](), 0
-        while True:
-            cursor, members = await server.ask("ZSCAN", index, cursor, "COUNT", _SCAN)
+        index, known, cursor = self._index_key(owner), set[str](), None
+        while cursor != 0:
+            cursor, members = await server.ask("ZSCAN", index, cursor or 0, "COUNT", _SCAN)
             named = {key for member, _ in members if (key := self._text(member)).startswith(prefix)}
             keys = list(named - known)
             known |= named
             for start in range(0, len(keys), _PAGE):
                 yield keys[start : start + _PAGE]
-            if not cursor:
-                break
 
     async def _forget(self, server: RedisServer, key: str, owner: bytes) -> None:
         """Let the index of *owner* forget a record that is gone."""

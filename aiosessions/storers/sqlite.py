@@ -105,7 +105,13 @@ class SQLiteStorer:
                 await ending.wait(self._timeout)
 
     async def read(self, key: str) -> Record | None:
-        record = await self._reads.ask(key)
+        return await self._live(key, await self._reads.ask(key))
+
+    async def read_together(self, keys: Sequence[str]) -> list[Record | None]:
+        found = await self._reads.ask_all(keys)
+        return [await self._live(key, record) for key, record in zip(keys, found, strict=True)]
+
+    async def _live(self, key: str, record: Record | None) -> Record | None:
         if record is None or record.is_live(self._clock()):
             return record
 

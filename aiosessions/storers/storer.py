@@ -3,12 +3,12 @@
 The docstrings are the contract; `aiosessions.testing.suites` holds every sentence of it to account.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from aiosessions._discreet import Discreet
 
-__all__ = ["Cleanable", "Durable", "Listable", "Openable", "Record", "Storer", "UserIndexed"]
+__all__ = ["Cleanable", "Durable", "Listable", "Openable", "ReadsTogether", "Record", "Storer", "UserIndexed"]
 
 
 class Record(Discreet, frozen=True):
@@ -57,7 +57,11 @@ class Storer(Protocol):
     """
 
     async def read(self, key: str) -> Record | None:
-        """The record, or None if it is absent or has expired (cleaned or not). Creates nothing."""
+        """The record, or None if it is absent or has expired (cleaned or not). Creates nothing.
+
+        Raises:
+            DecodeError: there is one, and it does not open: see `EncryptedStorer`.
+        """
         ...
 
     async def create(self, key: str, record: Record) -> bool:
@@ -122,6 +126,15 @@ class Listable(Protocol):
 
     def keys(self) -> AsyncIterator[str]:
         """The live keys of this storer, in pages, each at least once while it lives."""
+        ...
+
+
+@runtime_checkable
+class ReadsTogether(Protocol):
+    """A storer that reads several keys at the price of one. Of others they are read one by one, all at once."""
+
+    async def read_together(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        """What `read` says of each of *keys*, in their order; in one trip, if they are a hundred at most."""
         ...
 
 

@@ -6,8 +6,8 @@
             return lambda value_type, **options: StorageOverseer(value_type, MyStorer(), clock=clock.now, **options)
 
 `make_store` may be called several times in one test: what it gives shares one backend and one set of keys. Stores whose
-state is with the client say `is_client_held = True`; those among them that can revoke, `revokes = True`. The tests run
-as those of `StorerSuite` do.
+state is with the client say `is_client_held = True`; those among them that can revoke, `revokes = True`. Those whose
+storer has no `keys()` say `lists = False`. The tests run as those of `StorerSuite` do.
 """
 
 import traceback
@@ -25,6 +25,7 @@ import pytest
 
 from aiosessions._errors import (
     ConfigError,
+    DecodeError,
     EncodeError,
     KeyExistsError,
     NoKeyError,
@@ -33,6 +34,7 @@ from aiosessions._errors import (
     ReauthenticationError,
     ResponseStartedError,
     SessionTooLargeError,
+    UnsupportedError,
 )
 from aiosessions._lifetime import Lifetime
 from aiosessions._session import Session
@@ -193,6 +195,7 @@ class StoreSuite:
 
     is_client_held: ClassVar[bool] = False
     revokes: ClassVar[bool] = False
+    lists: ClassVar[bool] = True
     is_json: ClassVar[bool] = True
 
     @pytest.fixture
@@ -760,6 +763,23 @@ class StoreSuite:
         async with visitor.visit() as visit:
             assert (await store.get(visit.request)).is_new
 
+    async def test_a_timed_cookie_is_sent_again_while_it_is_in_use(
+        self, make_store: MakeStore, clock: MovableClock
+    ) -> None:
+        """R15, X3: once per touch window; in a header, which has no Max-Age, only what the client holds."""
+        store = make_store(Shop, lifetime=Lifetime(24 * HOUR, 720 * HOUR, cookie=24 * HOUR))
+        visitor = await self.with_value(store, lambda shop: shop.tags.add("a"))
+        is_sent = self.is_client_held or not visitor.headers
+        for _ in range(3):
+            await clock.advance(20 * 3600)
+            for is_due in (True, False):
+                async with visitor.visit() as visit:
+                    session = await store.get(visit.request)
+                    assert session.value.tags == {"a"}
+                    await store.save(session, visit.response)
+                assert len(visit.tokens) == (is_sent and is_due)
+                assert visitor.headers or all("; Max-Age=86400;" in token for token in visit.tokens)
+
     async def test_the_absolute_deadline_holds_however_busy(self, make_store: MakeStore, clock: MovableClock) -> None:
         """X2: also for a token that is replayed, also when a request spans it; X4: regenerate does not move it."""
         store = make_store(Shop, lifetime=Lifetime(HOUR, 3 * HOUR))
@@ -812,6 +832,109 @@ class StoreSuite:
                 assert (await make_store(Shop, namespace=namespace).get(visit.request)).is_new
         with pytest.raises(ConfigError):
             make_store(Shop, namespace="a:b")
+
+    # everybody
+
+    async def test_everybody_is_logged_out(self, make_store: MakeStore) -> None:
+        """F4: users and strangers, of all names of this namespace and of no other; who begins later is in."""
+        store, admin = make_store(Shop, namespace="shop"), make_store(Shop, namespace="shop", name="admin")
+        inside = [
+            (store, await self.with_value(store, lambda shop: shop.tags.add("a"))),
+            (store, await self.with_session(store, lambda session: session.set_user("ann"))),
+            (admin, await self.with_session(admin, lambda session: session.set_user("bob"))),
+        ]
+        outside: list[tuple[Any, Visitor]] = []
+        for namespace in ("", "sho", "shop2", "shop/"):
+            other = make_store(Shop, namespace=namespace)
+            outside.append((other, await self.with_session(other, lambda session: session.set_user("ann"))))
+        if not (self.revokes if self.is_client_held else self.lists):
+            with pytest.raises(UnsupportedError):
+                await store.delete_all()
+            return
+
+        for turn in range(2):
+            assert await store.delete_all() == (0 if self.is_client_held or turn else 3)
+        for each, visitor in inside:
+            async with visitor.visit() as visit:
+                assert (await each.get(visit.request)).is_new, "a session is back"
+        for each, visitor in outside:
+            async with visitor.visit() as visit:
+                assert (await each.get(visit.request)).user_id == "ann", "a session of another namespace has ended"
+        for user in (None, "ann"):
+            visitor = await self.with_session(store, lambda session: session.flash("hello"))
+            if user is not None:
+                await self.with_session(store, lambda session: session.set_user("ann"), visitor)
+            await self.with_session(store, lambda session: setattr(session.value, "count", 1), visitor)
+            async with visitor.visit() as visit:
+                assert (await store.get(visit.request)).value.count == 1
+
+    @pytest.mark.parametrize("change", ["value", "touch", "regenerate", "clear_user", "new", "update"])
+    async def test_what_a_request_holds_while_everybody_is_logged_out_stays_out(
+        self, make_store: MakeStore, change: str
+    ) -> None:
+        """F4, F14: whatever it then writes; only a login is a session of its own."""
+        if not (self.revokes if self.is_client_held else self.lists):
+            pytest.skip("nobody can be logged out by this store alone")
+        store = make_store(Shop)
+
+        def count(shop: Shop) -> None:
+            shop.count += 1
+
+        visitor = await self.with_session(store, lambda session: session.set_user("ann"))
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            await store.delete_all()
+            if change == "new":
+                session = store.new(visit.request)
+                session.value.count = 1
+            elif change == "value":
+                session.value.count = 1
+            elif change != "update":
+                getattr(session, change)()
+            if change == "update":
+                session._reply.is_managed = True
+                with pytest.raises(NoSessionError):
+                    await store.update(session, count)
+            await store.save(session, visit.response)
+            assert not visit.tokens or change == "new", "a token of a session that has ended"
+        async with visitor.visit() as visit:
+            session = await store.get(visit.request)
+            assert session.user_id is None
+            assert session.is_new or change == "new"
+            session.set_user("ann")
+            await store.delete_all()
+            await store.save(session, visit.response)
+        async with visitor.visit() as visit:
+            assert (await store.get(visit.request)).user_id == "ann"
+
+    async def test_all_sessions_are_listed(self, make_store: MakeStore, clock: MovableClock) -> None:
+        """X1, X2: whose they are and what they hold, of all names; none that has ended."""
+        if self.is_client_held:
+            assert not hasattr(make_store(Shop), "sessions")
+            return
+        store = make_store(Shop, namespace="shop")
+        brief = make_store(Shop, namespace="shop", lifetime=Lifetime(HOUR))
+        await self.with_session(brief, lambda session: session.set_user("carl"))
+        await clock.advance(3601)
+        await self.with_session(store, lambda session: session.set_user("ann"))
+        await self.with_value(store, lambda shop: shop.tags.add("a"))
+        await self.with_value(
+            make_store(Other, namespace="shop", name="other"), lambda other: setattr(other, "cart", "x")
+        )
+        await self.with_value(make_store(Shop, namespace="shop2"), lambda shop: shop.tags.add("b"))
+        if not self.lists:
+            with pytest.raises(UnsupportedError):
+                await anext(store.sessions())
+            return
+
+        infos = [info async for info in store.sessions()]
+        assert sorted((info.name, info.user_id or "") for info in infos) == [("app", ""), ("app", "ann"), ("other", "")]
+        for info in infos:
+            if info.name == "other":
+                with pytest.raises(DecodeError, match="cart"):
+                    _ = info.value
+            else:
+                assert info.value == Shop(tags=set() if info.user_id else {"a"})
 
     async def test_update_applies_a_change(self, make_store: MakeStore) -> None:
         """F3: in place or by returning another value."""

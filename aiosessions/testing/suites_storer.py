@@ -33,7 +33,16 @@ from msgspec.structs import replace as changed
 
 from aiosessions._errors import SessionTooLargeError
 from aiosessions._tokens import new_version
-from aiosessions.storers.storer import Cleanable, Durable, Listable, Openable, Record, Storer, UserIndexed
+from aiosessions.storers.storer import (
+    Cleanable,
+    Durable,
+    Listable,
+    Openable,
+    ReadsTogether,
+    Record,
+    Storer,
+    UserIndexed,
+)
 
 __all__ = [
     "CleanableSuite",
@@ -249,6 +258,21 @@ class StorerSuite(StorerCase):
         """F16: what must not be forgotten is given to no storer that may evict."""
         if isinstance(storer, Durable):
             assert storer.durable is self.durable, f"durable must be {self.durable}, as the suite is told"
+
+    async def test_keys_that_are_read_together_say_what_each_says_alone(self, storer: Storer, clock: Clock) -> None:
+        """S1, S9: in their order, of a storer that has `read_together`; one may come twice, others never were."""
+        if not isinstance(storer, ReadsTogether):
+            pytest.skip("this storer reads one key at a time")
+        await storer.create("expired", self.record(clock, lives=self.shortest))
+        await clock.advance(self.shortest)
+        await race(100, lambda number: storer.create(f"k{number}", self.record(clock, owner=f"u{number}")))
+        keys = ["k1", "absent", "k1", "expired", *(f"k{number}" for number in range(100)), "é/\x00"]
+        together = list(await storer.read_together(keys))
+        alone = [await storer.read(key) for key in keys]
+        assert together == alone
+        assert list(await storer.read_together([])) == []
+        several = await race(20, lambda number: storer.read_together(keys[number : number + 2]))
+        assert [list(pair) for pair in several] == [alone[number : number + 2] for number in range(20)]
 
     # S2 what goes in comes out
 
@@ -1082,6 +1106,20 @@ class ListableSuite(StorerCase):
         assert await listable.delete(first), "a key that was listed must be there"
         left = {f"k{number}" for number in range(20)} - {first}
         same_keys(await collected(listable.keys()), left, "keys() after a walk that was left early")
+
+    async def test_a_walk_that_deletes_what_it_finds_leaves_nothing(
+        self, listable: _ListableStorer, clock: Clock
+    ) -> None:
+        """S19: a thousand, while others come."""
+        await race(1000, lambda number: listable.create(f"k{number}", self.record(clock)))
+        turn = 0
+        async for key in listable.keys():
+            await listable.delete(key)
+            if turn % 10 == 0 and turn < 500:
+                await listable.create(f"new{turn}", self.record(clock))
+            turn += 1
+        left = {key for key in await collected(listable.keys()) if key.startswith("k")}
+        assert not left, f"{len(left)} keys that lived before the walk were not listed"
 
     async def test_a_neighbours_keys_are_not_ours(
         self, listable: _ListableStorer, neighbour: _ListableStorer, clock: Clock

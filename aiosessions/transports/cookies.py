@@ -155,7 +155,7 @@ class CookieTransport:
 
     @property
     def needs_https(self) -> bool:
-        """See `HTTPSOnly`: browsers drop a Secure cookie that comes by plain http."""
+        """See `HTTPSOnly`: some browsers drop a Secure cookie that comes by plain http."""
         return self._options.secure
 
     def read(self, request: RequestView, name: str) -> Carried:
@@ -246,8 +246,8 @@ def default_transport() -> CookieTransport:
 def warn_plain_http() -> None:
     """Say what becomes of the cookie of a transport that `needs_https` on a request that came without."""
     _logger.warning(
-        "a Secure session cookie was set on what looks like plain http, where browsers drop it: use https; behind "
-        "a proxy let the server trust its forwarded headers; on your own machine set AIOSESSIONS_DEBUG=1 or use "
+        "a Secure session cookie was set on what looks like plain http, where some browsers drop it: use https; "
+        "behind a proxy let the server trust its forwarded headers; on your own machine set AIOSESSIONS_DEBUG=1 or use "
         "CookieTransport.debug(); in tests use a base URL with https://"
     )
 

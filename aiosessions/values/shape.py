@@ -1,12 +1,14 @@
 """What a type says about its values before there is one: what equality sees, and what bytes prove."""
 
 import dataclasses
-from typing import Any
+import enum
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import msgspec
 from msgspec import inspect
 
-from aiosessions.values.spelling import seed_of
 from aiosessions.values.value_type import class_of, nodes
 
 __all__ = ["Shape", "shape_of"]
@@ -79,7 +81,7 @@ def shape_of(value_type: object) -> Shape:
         has_keys=is_untyped or has(inspect.DictType, inspect.TypedDictType),
         has_floats=is_untyped or has(inspect.FloatType),
         has_times=has(inspect.DateTimeType, inspect.TimeType),
-        seed=seed_of(value_type),
+        seed=_seed_of(value_type),
     )
 
 
@@ -112,3 +114,45 @@ def _is_fair(cls: Any) -> bool:  # Any: see class_of
 
 def _is_a(cls: Any, kind: type[object]) -> bool:  # Any: see class_of
     return isinstance(cls, type) and issubclass(cls, kind)
+
+
+def _seed_of(value_type: object) -> int:
+    """A number that changes when a field is added, removed, renamed or retyped, and with nothing else; never 0.
+
+    Args:
+        value_type: a type that msgspec can work with.
+    """
+    return zlib.crc32(_text(inspect.type_info(value_type), []).encode()) or 1
+
+
+def _text(part: object, seen: list[object]) -> str:
+    """A part of a type in words that no process and no version of Python changes; *seen* are the classes before it."""
+    if isinstance(part, inspect.Metadata):
+        return _text(part.type, seen)
+    if isinstance(part, inspect.Field):
+        return f"{part.name}={part.encode_name}{'' if part.required else '?'}:{_text(part.type, seen)}"
+    if isinstance(part, tuple):
+        return f"[{','.join(_text(each, seen) for each in cast('Iterable[object]', part))}]"
+    if isinstance(part, inspect.Type):
+        return f"{type(part).__name__}({','.join(_details(part, seen))})"
+    return repr(part)  # a tag, a bound, a literal
+
+
+def _details(node: inspect.Type, seen: list[object]) -> Iterator[str]:
+    known = next((place for place, each in enumerate(seen) if each is node), None)
+    if known is not None:
+        yield f"#{known}"  # a class that holds itself, or is held twice
+        return
+
+    cls = class_of(node)
+    if cls is not None:
+        seen.append(node)
+        yield cls.__qualname__.rpartition("<locals>.")[2]
+    if isinstance(node, inspect.EnumType):
+        yield repr([(member.name, member.value) for member in cast("type[enum.Enum]", cls)])
+    for name in node.__struct_fields__:
+        inner = getattr(node, name)
+        if name == "fields" and isinstance(node, inspect.TypedDictType):
+            inner = tuple(sorted(inner, key=lambda field: cast("inspect.Field", field).name))  # they have no order
+        if name != "cls":
+            yield _text(inner, seen)

@@ -47,6 +47,11 @@ class Backend:
         """Straight to the server."""
         return self.make_url(self.port)
 
+    @property
+    def patient_url(self) -> str:
+        """Likewise, for a slow machine: a storer whose time-out is longer than that stands still."""
+        return self.url if self.address is None else f"{self.url}&timeout=20"
+
 
 class LossyProxy(Proxy):
     """Loses some answers to what changes something: the server has done it, and the client does not know.

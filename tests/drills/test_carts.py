@@ -18,11 +18,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiosessions.overseers.race.RACE_SECONDS", 60.0)
 
 
-def patient(url: str) -> str:
-    """Likewise for the storer's time-out."""
-    return url if url.startswith(("memory:", "disk:", "sqlite:")) else f"{url}{'&' if '?' in url else '?'}timeout=20"
-
-
 async def add_all(url: str) -> None:
     async with opened(url) as storer, serving(storer) as address, Browser(address) as browser:
         assert (await browser.get("/add/0")).status == 200
@@ -42,7 +37,7 @@ async def add_all(url: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 async def test_two_hundred_items_at_once(backend: Backend) -> None:
     """F3: lists that only grew unite, whoever comes first."""
-    await add_all(patient(backend.url))
+    await add_all(backend.patient_url)
 
 
 @pytest.mark.parametrize("backend", ["valkey"], indirect=True)

@@ -1,4 +1,7 @@
-"""Somebody has a copy of everything that a backend keeps: not one token in it is good for anything."""
+"""Somebody has a copy of everything that a backend keeps: not one token in it is good for anything.
+
+Of a session in an EncryptedStorer it shows nothing at all.
+"""
 
 import gc
 import re
@@ -16,7 +19,17 @@ import anyio
 import asyncpg
 import pytest
 
-from aiosessions import AESGCMSealer, CookieOverseer, Lifetime, Sealer, Session, StorageOverseer, Storer, new_key
+from aiosessions import (
+    AESGCMSealer,
+    CookieOverseer,
+    EncryptedStorer,
+    Lifetime,
+    Sealer,
+    Session,
+    StorageOverseer,
+    Storer,
+    new_key,
+)
 from aiosessions._tokens import TokenDigest, parse_token
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock, collected
@@ -126,6 +139,41 @@ async def check(storer: Storer, copy: Callable[[], Awaitable[bytes]]) -> None:
         assert usable(dump + b"\0" + planted, issued)
 
 
+# a session in an EncryptedStorer
+
+SAID = {"value": "geheim-4711", "label": "Netscape-4711", "flash": "Willkommen-4711", "owner": "anneliese-4711"}
+
+
+def shown(dump: bytes) -> set[str]:
+    """What of it can be read in a copy."""
+    seen = list(views(dump))
+    return {part for part, text in SAID.items() if any(text.encode() in view for view in seen)}
+
+
+async def check_encrypted(inner: Storer, copy: Callable[[], Awaitable[bytes]]) -> None:
+    """Say something in a session, write it again, log in, and look for it in the copy."""
+    for storer, may_show in (
+        (EncryptedStorer(inner, new_key(), hash_owners=True), set[str]()),
+        (EncryptedStorer(inner, new_key()), {"owner"}),
+        (inner, set(SAID)),  # the search is in the right place, and finds what there is to find
+    ):
+        visitor = Visitor()
+        async with StorageOverseer(Cart, storer, clean_every=None) as store:
+            for _ in range(2):
+                async with visitor.visit() as visit:
+                    session = await store.get(visit.request)
+                    session.value.items.append(SAID["value"])
+                    session.label = SAID["label"]
+                    session.flash(SAID["flash"])
+                    session.set_user(SAID["owner"])
+                    await store.save(session, visit.response)
+            async with visitor.visit() as visit:
+                session = await store.get(visit.request)
+                assert session.value.items == [SAID["value"]] * 2
+                assert (session.label, session.user_id) == (SAID["label"], SAID["owner"])
+            assert shown(await copy()) == may_show
+
+
 # how each backend is copied
 
 
@@ -177,8 +225,15 @@ async def everything_of(server: PostgresServer, table: str) -> bytes:
     return text + heap
 
 
+Check = Callable[[Storer, Callable[[], Awaitable[bytes]]], Awaitable[None]]
+CHECKS = pytest.mark.parametrize("check", [check, check_encrypted])
+
+
+@CHECKS
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "valkey"], indirect=True)
-async def test_a_dump_holds_no_usable_token(backend: Backend, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+async def test_a_dump_holds_no_usable_token_and_nothing_that_is_encrypted(
+    backend: Backend, check: Check, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """F5."""
     async with opened(backend.url) as storer:
 
@@ -197,7 +252,8 @@ async def test_a_dump_holds_no_usable_token(backend: Backend, request: pytest.Fi
         await check(storer, copy)
 
 
-async def test_neither_an_aof_nor_an_rdb_holds_a_usable_token(valkey_server: ValkeyServer) -> None:
+@CHECKS
+async def test_neither_an_aof_nor_an_rdb_holds_a_usable_token(valkey_server: ValkeyServer, check: Check) -> None:
     """F5: with all that was there before, because an AOF forgets nothing."""
     with valkey(appendonly="yes", appendfsync="always", rdbcompression="no") as server:
 

@@ -4,11 +4,12 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import anyio
 import pytest
 
-from aiosessions import ConflictError, Listable, NoSessionError, StorageOverseer, UserIndexed
+from aiosessions import ConflictError, Lifetime, Listable, NoSessionError, StorageOverseer, UserIndexed
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import collected
 from tests.drills.backends import BACKENDS, Backend, opened
@@ -16,6 +17,7 @@ from tests.drills.backends import BACKENDS, Backend, opened
 pytestmark = pytest.mark.anyio
 
 _AT_ONCE = 10
+SLIDING = Lifetime(cookie=timedelta(days=7), touch=timedelta(0))
 
 
 @dataclass
@@ -126,12 +128,12 @@ async def test_a_logout_beats_a_slow_writer(backend: Backend, rounds: int) -> No
             assert await collected(storer.keys()) == set()
 
 
-async def log_in(store: Overseer, chance: random.Random, user: str) -> None:
-    """Slow readers and writers with the old cookie against a login; answers arrive in any order."""
+async def log_in(store: Overseer, chance: random.Random, user: str, *others: Overseer) -> None:
+    """Slow readers and writers with the old cookie against a login, here or there; answers arrive in any order."""
     visitor = await begin(store, None)
     before = visitor.copy()
 
-    async def enter(visit: Visit) -> None:
+    async def enter(store: Overseer, visit: Visit) -> None:
         await dawdle(chance)
         session = await store.get(visit.request)
         session.set_user(user)
@@ -139,24 +141,31 @@ async def log_in(store: Overseer, chance: random.Random, user: str) -> None:
         await dawdle(chance)
         await store.save(session, visit.response)
 
-    async def read(visit: Visit) -> None:
+    async def read(store: Overseer, visit: Visit) -> None:
         await dawdle(chance)
         session = await store.get(visit.request)
         await dawdle(chance)
         session.flashes()
         await store.save(session, visit.response)
 
-    async def save(visit: Visit) -> None:
+    async def touch(store: Overseer, visit: Visit) -> None:
+        await dawdle(chance)
+        session = await store.get(visit.request)
+        await dawdle(chance)
+        session.touch()
+        await store.save(session, visit.response)
+
+    async def save(store: Overseer, visit: Visit) -> None:
         await write(store, visit, chance, updates=False, begins=True)
 
-    async def update(visit: Visit) -> None:
+    async def update(store: Overseer, visit: Visit) -> None:
         await write(store, visit, chance, updates=True, begins=True)
 
-    async def ask(handler: Callable[[Visit], Awaitable[None]]) -> None:
+    async def ask(handler: Callable[[Overseer, Visit], Awaitable[None]]) -> None:
         async with visit_with(before, visitor) as visit:
-            await handler(visit)
+            await handler(chance.choice((store, *others)), visit)
 
-    handlers = [enter, read, read, save, update]
+    handlers = [enter, read, read, touch, save, update]
     chance.shuffle(handlers)
     async with anyio.create_task_group() as group:
         for handler in handlers:
@@ -176,3 +185,21 @@ async def test_a_login_beats_slow_readers_and_writers(backend: Backend, rounds: 
     """R8, R18, F14: the jar always ends logged in."""
     async with opened(backend.url) as storer, StorageOverseer(Cart, storer, clean_every=None) as store:
         await play(store, rounds, log_in)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+async def test_a_login_beats_tokens_that_are_sent_again(backend: Backend, rounds: int) -> None:
+    """R15, R18: each read, write and touch of a timed cookie sends it, from two processes."""
+
+    def store() -> Overseer:
+        return StorageOverseer(Cart, storer, clean_every=None, lifetime=SLIDING)
+
+    async with opened(backend.patient_url) as storer, store() as here, store() as there:
+
+        async def one(_: Overseer, chance: random.Random, user: str) -> None:
+            await log_in(here, chance, user, there)
+
+        async with (await begin(here, "ann")).visit() as visit:
+            await here.save(await here.get(visit.request), visit.response)
+            assert len(visit.tokens) == 1, "else this shows nothing"
+        await play(here, rounds, one)

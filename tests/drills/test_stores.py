@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from redis.asyncio import RedisCluster
@@ -40,13 +40,22 @@ def over(storer: Storer, clock: MovableClock) -> MakeStore:
     return make
 
 
-@pytest.mark.parametrize("backend", ["disk", "sqlite", "valkey", "postgres", "memcached"], indirect=True)
-class TestStores(_OnServers):
+class _OnBackends(_OnServers):
     @pytest.fixture
     async def make_store(self, backend: Backend, clock: MovableClock) -> AsyncIterator[MakeStore]:
         storer = storer_from_url(backend.url)
         async with StorageOverseer(str, storer):  # holds it open for the others
             yield over(storer, clock)
+
+
+@pytest.mark.parametrize("backend", ["disk", "sqlite", "valkey", "postgres"], indirect=True)
+class TestStores(_OnBackends):
+    pass
+
+
+@pytest.mark.parametrize("backend", ["memcached"], indirect=True)
+class TestStoresOnMemcached(_OnBackends):
+    lists: ClassVar[bool] = False
 
 
 class TestStoresOnACluster(_OnServers):

@@ -252,7 +252,7 @@ def litestar_app(house: House) -> litestar.Litestar:
         return litestar.Response(reply.body, status_code=reply.status, media_type="text/plain")
 
     return litestar.Litestar(
-        [page, injected, socket],
+        [page, socket, *([injected] if house.is_managed else [])],
         plugins=[SessionPlugin(refresh=house.refresh, app=house.store, theme=house.theme)] if house.is_managed else [],
         exception_handlers=dict.fromkeys(house.answers, answer),
         openapi_config=None,

@@ -60,9 +60,13 @@ async def test_saving_without_a_response_is_refused_while_nothing_is_written(fra
 
 FORGETFUL = """
 import asyncio, json, warnings
+from datetime import timedelta
 from types import SimpleNamespace
 from multidict import CIMultiDict
-from aiosessions import AESGCMSealer, CookieOverseer, MemoryStorer, StorageOverseer, UnsavedSessionWarning, new_key
+from aiosessions import (
+    AESGCMSealer, CookieOverseer, Lifetime, MemoryStorer, StorageOverseer, UnsavedSessionWarning, new_key
+)
+from aiosessions.testing import signed_in
 
 async def change(store, session): session["count"] = 1
 async def log_in(store, session): session.set_user("ann")
@@ -86,13 +90,27 @@ async def main():
         handlers = (change, log_in, flash, spoil, read, save)
         print(json.dumps([handler.__name__ for handler in handlers if await warned(store, handler)]))
 
+    timed = StorageOverseer(dict, MemoryStorer(), lifetime=Lifetime(cookie=timedelta(1), touch=timedelta(0)))
+    cookie = (await signed_in(timed, "ann")).headers["Cookie"]
+    request = SimpleNamespace(headers={}, scope={
+        "type": "http", "scheme": "https", "headers": [(b"cookie", cookie.encode())]
+    })
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert (await timed.get(request)).user_id == "ann"
+        del request
+    print(json.dumps([str(each.message) for each in caught]))
+
 asyncio.run(main())
 """
 
 
 @pytest.mark.parametrize("mode", ["dev", "utf8"])
 def test_a_forgotten_save_warns_in_development_mode(mode: str) -> None:
-    """R14: UnsavedSessionWarning, under `python -X dev` and nowhere else; not for what was read or saved."""
+    """R14: UnsavedSessionWarning, under `python -X dev` and nowhere else; not for what was read or saved.
+
+    R15: nor for a timed cookie that could have been sent again.
+    """
     ran = subprocess.run([sys.executable, "-X", mode, "-c", FORGETFUL], capture_output=True, text=True, check=True)
     forgotten = ["change", "log_in", "flash", "spoil"] if mode == "dev" else []
-    assert [json.loads(line) for line in ran.stdout.splitlines()] == [forgotten, forgotten]
+    assert [json.loads(line) for line in ran.stdout.splitlines()] == [forgotten, forgotten, []]

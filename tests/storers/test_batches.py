@@ -121,6 +121,59 @@ async def test_after_a_crowd_one_who_is_alone_travels_at_once_again() -> None:
     assert [task is me for task in backend.tasks] == [False, True, True]
 
 
+async def test_several_calls_of_one_caller_share_a_trip() -> None:
+    """S11: alone at once, in its own task; in a crowd with the others, as many as a trip takes."""
+    backend = Backend()
+    batches = Batches(backend.send, most=4)
+    assert await batches.ask_all([1, 2, 3]) == ["1", "2", "3"]
+    assert await batches.ask_all([]) == []
+    assert backend.tasks[:1] == [asyncio.current_task()]
+    assert backend.trips == [[1, 2, 3]]
+
+    del backend.trips[:]
+    backend.gate.clear()
+    asked = asyncio.gather(batches.ask(0), batches.ask_all([1, 2, 3]), batches.ask(4), batches.ask_all([5, 6]))
+    await ticks()
+    backend.gate.set()
+    assert list(await asked) == ["0", ["1", "2", "3"], "4", ["5", "6"]]
+    assert backend.trips == [[0], [1, 2, 3, 4], [5, 6]]
+
+    del backend.trips[:]
+    assert await Batches(backend.send, most=4).ask_all(range(9)) == [str(call) for call in range(9)]
+    assert backend.trips == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    with pytest.raises(OddError, match="-2"):
+        await batches.ask_all([1, -2, 3])
+
+
+async def test_a_caller_of_several_who_is_cancelled_holds_up_nobody() -> None:
+    """S14: a trip that nobody waits for any more ends; one that somebody waits for goes on."""
+    backend = Backend()
+    batches = Batches(backend.send, most=8)
+    backend.gate.clear()
+    first = asyncio.ensure_future(batches.ask(0))
+    await ticks()
+    several, other = asyncio.ensure_future(batches.ask_all([1, 2])), asyncio.ensure_future(batches.ask(3))
+    await ticks()
+    several.cancel()
+    await ticks()
+    backend.gate.set()
+    assert await outcomes(first, other) == ["0", "3"]
+    assert several.cancelled()
+
+    batches = Batches(backend.send, most=8)
+    backend.gate.clear()
+    first = asyncio.ensure_future(batches.ask(0))
+    several = asyncio.ensure_future(batches.ask_all([1, 2]))
+    others = asyncio.all_tasks()
+    await ticks()
+    (trip,) = asyncio.all_tasks() - others
+    several.cancel()
+    await ticks()
+    assert trip.cancelled()
+    backend.gate.set()
+    assert await first == "0"
+
+
 async def test_more_than_one_trip_takes_leave_in_several_first_come_first_carried() -> None:
     """S11: at most `most` calls a trip."""
     backend = Backend()

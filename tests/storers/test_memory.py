@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ from aiosessions.testing.suites_storer import (
     Clock,
     ListableSuite,
     MovableClock,
+    OpenableSuite,
     StorerSuite,
     UserIndexedSuite,
     collected,
@@ -31,7 +34,7 @@ from aiosessions.testing.suites_storer import (
 pytestmark = pytest.mark.anyio
 
 
-class TestMemoryStorer(StorerSuite, CleanableSuite, UserIndexedSuite, ListableSuite):
+class TestMemoryStorer(StorerSuite, CleanableSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
     @pytest.fixture
     async def storer(self, clock: Clock) -> MemoryStorer:
         return MemoryStorer(clock=clock.now)
@@ -325,3 +328,38 @@ async def _end_all(storer: MemoryStorer) -> None:
 def test_its_repr_shows_no_key_and_no_value() -> None:
     """V8."""
     assert repr(MemoryStorer()) == "<MemoryStorer of 0 records>"
+
+
+WORKER = """
+import asyncio, logging
+from aiosessions import MemoryStorer, StorageOverseer
+
+async def main():
+    for name in ("a", "b"):
+        async with StorageOverseer(str, MemoryStorer(), name=name):
+            pass
+
+logging.basicConfig(format="%(levelname)s %(message)s")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "warnings"),
+    [
+        ({}, 0),
+        ({"WEB_CONCURRENCY": "1"}, 0),
+        ({"WEB_CONCURRENCY": "many"}, 0),
+        ({"SERVER_SOFTWARE": "uvicorn"}, 0),
+        ({"WEB_CONCURRENCY": "4"}, 1),
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0"}, 1),
+    ],
+)
+def test_several_workers_are_warned_of_once(environment: dict[str, str], warnings: int) -> None:
+    """DESIGN 3: each would have sessions of its own."""
+    path = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKER], capture_output=True, text=True, check=True, env={**path, **environment}
+    )
+    assert ran.stderr.count("WARNING MemoryStorer keeps sessions in one process") == warnings
+    assert ran.stderr.count("\n") == warnings

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, TypeVar, assert_type
 from aiosessions import (
     AESGCMSealer,
     CookieOverseer,
+    EncryptedStorer,
     Exchange,
     JSONCodec,
     MappingSession,
@@ -17,6 +18,8 @@ from aiosessions import (
     SessionInfo,
     StorageOverseer,
     Store,
+    Storer,
+    UserIndexed,
 )
 
 T = TypeVar("T")
@@ -44,13 +47,20 @@ async def a_store_gives_sessions_of_its_type(request: Request) -> None:
     assert_type(await store.get(request, "admin", touch=False), Session[AppData])
     assert_type(await store.require(request), Session[AppData])
     assert_type(store.new(request), Session[AppData])
-    assert_type(await store.user_sessions("ann"), list[SessionInfo])
+    infos = await store.user_sessions("ann")
+    assert_type(infos, list[SessionInfo])
+    assert_type(infos[0].user_id, str | None)
+    async for info in store.sessions():
+        assert_type(info, SessionInfo)
+    assert_type(await store.delete_all(), int)
 
 
 async def a_cookie_store_gives_sessions_of_its_type(request: Request, sealer: AESGCMSealer) -> None:
     store = CookieOverseer(AppData, sealer)
     assert_type(store, CookieOverseer[AppData])
     assert_type(await store.get(request), Session[AppData])
+    assert_type(await store.delete_all(), int)
+    store.sessions()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # nobody knows them
 
 
 async def a_store_of_mappings_gives_sessions_that_are_mappings(request: Request, sealer: AESGCMSealer) -> None:
@@ -218,3 +228,12 @@ def wrong_arguments_are_refused(sealer: AESGCMSealer) -> None:
     store: StorageOverseer[AppData]
     store = StorageOverseer(AppData, MemoryStorer(), default=Other)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     del store
+
+
+async def an_encrypted_storer_is_a_storer_that_says_what_it_can(inner: Storer) -> None:
+    """Like any other: what it can is asked, not known."""
+    storer: Storer = EncryptedStorer(inner, ["key", b"key"], hash_owners=True)
+    StorageOverseer(AppData, storer)
+    await EncryptedStorer(inner, "key").list_by_owner("ann")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    if isinstance(storer, UserIndexed):
+        await storer.list_by_owner("ann")

@@ -1,0 +1,99 @@
+"""From a plan to what the storer keeps: the write, and what the session and its client learn of it."""
+
+from collections.abc import Callable
+from typing import Generic, Literal, TypeVar
+
+from aiosessions._errors import ConflictError, SessionError
+from aiosessions._session import Session
+from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.changes import Changes, Plan, Updated
+from aiosessions.overseers.race import Race, Won
+from aiosessions.overseers.sliding import Sliding
+
+__all__ = ["Writing"]
+
+T = TypeVar("T")
+
+
+class Writing(Generic[T]):
+    """Carries out the writes of one store.
+
+    Args:
+        backend: of the store.
+        race: puts them over whatever is stored.
+        sliding: which tokens are sent again.
+        changes: takes into a value what others have changed.
+        drop: says of a session that it is gone, and why.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        race: Race,
+        sliding: Sliding,
+        changes: Changes[T],
+        drop: Callable[[Session[T], str], None],
+    ) -> None:
+        self._backend = backend
+        self._race = race
+        self._sliding = sliding
+        self._changes = changes
+        self._drop = drop
+        self._report = backend.report
+
+    async def put(self, plan: Plan[T], update: Updated[T] | None = None) -> bool:
+        """Write, and take what stands then into the session; False: it was gone.
+
+        A lost race is no error for who only took flashes: that is no claim on anything.
+        """
+        session, place, wishes = plan.session, plan.session._place, plan.wishes
+        try:
+            won = await self._race.write(plan, update)
+        except ConflictError:
+            if not plan.is_changed and not wishes.is_claim:
+                return True
+            self._report("conflict", session.name, session.handle, session.user_id)
+            raise
+        if won is None:
+            self._drop(session, "gone")
+            return False
+
+        state, made = won.state, won.made
+        if made.is_changed or update is None:
+            reason = "superseded secrets forgotten" if won.forgot else ""
+            is_plain = made.is_changed and won.digest is None and state.handle == plan.state.handle
+            kind = "saved" if is_plain else self._kind(plan, won)
+            self._report(kind, place.name, state.handle, state.owner, reason=reason)
+        if made.fields:
+            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
+
+        max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at) if won.sealed else None
+        presented = (won.digest or session._presented) if won.sealed else None
+        if not session._settled(plan, state, won.sealed, max_age, presented):
+            return True  # destroyed meanwhile: it ends next
+        if not (won.sealed or session._reply.is_leaving):
+            self._sliding.put_off(session, wishes)
+        if state.value != plan.data:  # others' changes came in
+            session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
+        return True
+
+    async def send_again(self, plan: Plan[T]) -> None:
+        """What was only read or touched; where it cannot be written it is touched, which takes no more room."""
+        session = plan.session
+        try:
+            await self.put(plan)
+        except SessionError as error:
+            reason = type(error.__cause__ or error).__name__
+            self._report("store_failed", session.name, session.handle, reason=reason)
+            touch = self._backend.touch if plan.wishes.is_touched else self._backend.touch_late
+            seen = await touch(session._place, plan.state)
+            session._settled(plan, seen or plan.state, presented=session._presented)
+
+    def _kind(self, plan: Plan[T], won: Won) -> Literal["created", "regenerated", "saved", "touched"]:
+        if won.state.handle != plan.state.handle:
+            return "created"
+        if won.digest is not None:
+            return "regenerated"
+        return (
+            "saved" if won.made.is_changed or plan.wishes.is_write or not self._sliding.slides(won.state) else "touched"
+        )
