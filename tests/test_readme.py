@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -85,6 +86,10 @@ async def logs_in_and_out(shown: Shown) -> None:
         assert (await browser.post("/login", data=form, headers={"Sec-Fetch-Site": "cross-site"})).status == 403
         assert (await browser.post("/login", data=form, follow=True)).json() == "ann"
         assert (await browser.post("/delete-account")).json() == "Goodbye ann"
+        earlier = StorageOverseer(shown["Shop"], shown["store"]._backend.storer, clock=lambda: time.time() - 600)
+        await browser.sign_in(earlier, "ann")
+        assert (await browser.post("/delete-account")).headers["location"] == "/login"
+        assert (await browser.get("/account")).json() == "ann"
         await browser.post("/logout")
         for refused in (await browser.get("/account"), await browser.post("/delete-account")):
             assert (refused.status, refused.headers["location"]) == (303, "/login")
