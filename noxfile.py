@@ -21,6 +21,7 @@ nox.options.sessions = ["lint", "typing", "docs", "tests"]
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+SHOWN = r'^```python(?: title="(\w+\.py)")?\n(.*?)^```'
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -69,13 +70,26 @@ def group(name: str) -> list[str]:
 
 
 def write_blocks(folder: Path) -> None:
-    """The Python that README and docs/ show: each block a file of a new folder."""
+    """The Python that README and docs/ show: each block a file of a new folder; those with one title are one file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-        for number, block in enumerate(blocks, 1):
-            (folder / f"{page.stem.lower()}_{number}.py").write_text(block, encoding="utf-8")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        blocks = re.findall(SHOWN, page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        name = "_".join(page.relative_to(ROOT).with_suffix("").parts).lower().replace("-", "_")
+        for number, (title, block) in enumerate(blocks, 1):
+            with (folder / (title or f"{name}_{number}.py")).open("a", encoding="utf-8") as file:
+                file.write(block)
+
+
+def lay_out_site(folder: Path) -> None:
+    """README, docs/ and examples/ as they lie here, with the site's configuration beside them."""
+    pages = folder / "pages"
+    shutil.rmtree(pages, ignore_errors=True)
+    for name in ("docs", "examples"):
+        shutil.copytree(ROOT / name, pages / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", pages / "index.md")
+    shutil.copy(ROOT / "CHANGELOG.md", pages)
+    shutil.copy(ROOT / "zensical.toml", folder)
 
 
 @nox.session
@@ -102,13 +116,19 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The README's examples and the demo, with the wheel and away from the tree."""
-    session.install(*group("docs"), ".[demo]")
-    session.chdir(session.create_tmp())
+    """What README and docs/ show is run, with the wheel and away from the tree; the demo; the site, strictly built.
+
+    The site is left in .nox/docs/tmp/site.
+    """
+    session.install(*group("docs"), *group("site"), ".[demo]")
+    folder = Path(session.create_tmp()).resolve()
+    session.chdir(folder)
     readme = str(ROOT / "tests" / "test_readme.py")
     # without the suite's fixtures: its servers and their modules belong to the tree
     session.run("pytest", "--noconftest", "--import-mode=importlib", f"--rootdir={ROOT}", readme)
     session.run("aiosessions", "demo", "--check")
+    lay_out_site(folder)
+    session.run("zensical", "build", "--clean", "--strict")  # a link, an anchor or a name that is not there is an error
 
 
 @nox.session(python=list(PYTHONS))

@@ -48,7 +48,7 @@ _LEVELS: dict[EventKind, int] = {
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One fact about one session; never holds a token or a value.
 
-    Args:
+    Attributes:
         kind: what happened.
         name: the session's name.
         handle: its public reference, or "" where none is known.

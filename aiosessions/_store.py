@@ -89,7 +89,10 @@ class Store(Protocol[T]):
         self: "Store[dict[str, V]]", request: Request, name: str | None = None, *, touch: bool = True
     ) -> MappingSession[V]: ...
     @overload
-    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]:  # noqa: D418  # a Protocol has no other place for it
+    async def get(self, request: Request, name: str | None = None, *, touch: bool = True) -> Session[T]: ...
+    async def get(
+        self, request: Request, name: str | None = None, *, touch: bool = True
+    ) -> Session[Any]:  # Any: the overloads say of what
         """The session of this name: never None, and a bad cookie never raises.
 
         Absent, unknown, expired, forged, or written by another version: a new session; no id is adopted, nothing is
@@ -113,7 +116,8 @@ class Store(Protocol[T]):
     @overload
     async def require(self: "Store[dict[str, V]]", request: Request, name: str | None = None) -> MappingSession[V]: ...
     @overload
-    async def require(self, request: Request, name: str | None = None) -> Session[T]:  # noqa: D418  # a Protocol has no other place for it
+    async def require(self, request: Request, name: str | None = None) -> Session[T]: ...
+    async def require(self, request: Request, name: str | None = None) -> Session[Any]:  # Any: as above
         """A stored session, possibly anonymous.
 
         Raises:
@@ -127,7 +131,8 @@ class Store(Protocol[T]):
     @overload
     def new(self: "Store[dict[str, V]]", request: Request, name: str | None = None) -> MappingSession[V]: ...
     @overload
-    def new(self, request: Request, name: str | None = None) -> Session[T]:  # noqa: D418  # a Protocol has no other place for it
+    def new(self, request: Request, name: str | None = None) -> Session[T]: ...
+    def new(self, request: Request, name: str | None = None) -> Session[Any]:  # Any: as above
         """Start afresh: what the request's verified token referred to ends when the new session is stored or destroyed.
 
         That is, if it is still what this request knows: a login elsewhere meanwhile stays, and then the new session is

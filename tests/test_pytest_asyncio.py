@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 DOCS = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+STORER = (Path(__file__).parent.parent / "docs" / "writing-a-storer.md").read_text(encoding="utf-8")
 
 STORE = """
 import pytest
@@ -102,10 +103,12 @@ def project(folder: Path, *, marked: bool) -> None:
         folder: where to.
         marked: for anyio's plugin.
     """
-    application, storer = re.findall(r"^```python\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE)
+    [application] = re.findall(r"^```python\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE)
     mark = "\nimport pytest\npytestmark = pytest.mark.anyio\n" if marked else ""
-    for name, text in (("application", application), ("storer", storer), ("suites", SUITES)):
+    for name, text in (("application", application), ("suites", SUITES)):
         (folder / f"test_{name}.py").write_text(text + mark)
+    for name, text in re.findall(r'^```python title="(\S+)"\n(.*?)^```', STORER, re.DOTALL | re.MULTILINE):
+        (folder / name).write_text(text if marked else text.replace("pytestmark = pytest.mark.anyio\n", ""))
 
 
 def test_what_docs_show_and_the_suites_run_under_pytest_asyncio(tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_what_docs_show_and_the_suites_run_under_pytest_asyncio(tmp_path: Path) 
     (tmp_path / "pyproject.toml").write_text(configuration)
     said = run(tmp_path)
     assert "test_application.py::test_hello PASSED" in said
-    assert all(f"::{suite}::" in said for suite in ("TestMyStorer", "TestStorer", "TestStore", "TestSealer"))
+    assert all(f"::{suite}::" in said for suite in ("TestDictStorer", "TestStorer", "TestStore", "TestSealer"))
     assert "trio" not in said
 
 
@@ -126,7 +129,7 @@ def test_what_docs_show_and_the_suites_run_under_the_plugin_of_anyio(tmp_path: P
     for backend in ("asyncio", "trio"):
         assert said.count(f"test_application.py::test_hello[{backend}] PASSED") == 1
         for test in (
-            "TestMyStorer::test_of_20_racing_creates_one_wins",
+            "TestDictStorer::test_of_20_racing_creates_one_wins",
             "TestStorer::test_two_cleans_at_once_remove_each_record_once",
             "TestStore::test_an_idle_session_ends",
         ):

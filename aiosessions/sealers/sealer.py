@@ -11,7 +11,7 @@ __all__ = ["Claims", "Expiring", "Resealing", "Sealer", "check_sealer"]
 class Claims(Discreet, frozen=True):
     """What a token says. Times are unix seconds, UTC. Its `repr` shows neither the body nor the meta.
 
-    Args:
+    Attributes:
         body: the codec's bytes, or the 64-character reference of a StorageOverseer.
         is_reference: which of the two; `sid` or `session` in a JWT.
         session_id: constant over re-issue: what a revocation names.

@@ -16,7 +16,7 @@ class Record(Discreet, frozen=True):
 
     Times are unix seconds, UTC, as floats.
 
-    Args:
+    Attributes:
         value: what the codec made of the session's value.
         meta: the library's own compartment; opaque to a storer.
         owner: the user id, for the user index.

@@ -20,7 +20,7 @@ _CACHEABLE = frozenset(("max-age", "must-understand", "public", "s-maxage"))
 class Carried(Discreet, frozen=True):
     """What came with a request, for one session name. Its `repr` does not show the token.
 
-    Args:
+    Attributes:
         where: the cookie's or header's name on the wire; two stores may not share it in one request.
         token: None: nothing that can be used.
         present: whether something came at all.
