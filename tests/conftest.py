@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what runs on other event loops than `--loops` says, but not what knows one of them only."""
-    wanted = (None, *config.getoption("--loops").split(","))
+    wanted = (None, *str(config.getoption("--loops")).split(","))
     config.hook.pytest_deselected(items=[item for item in items if _loop_of(item) not in wanted])
     items[:] = [item for item in items if _loop_of(item) in wanted]
 

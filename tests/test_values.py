@@ -21,6 +21,7 @@ from aiosessions import (
     ConfigError,
     CookieOverseer,
     EncodeError,
+    Event,
     MemoryStorer,
     StorageOverseer,
     Store,
@@ -557,8 +558,8 @@ class Priced:
 @pytest.mark.parametrize("kept", ["memory", "cookie"])
 async def test_an_int_for_a_float_is_written_once(kept: str) -> None:
     """V3, R3: neither again in its own request, nor when it comes back as a float."""
-    events: list[str] = []
-    options: dict[str, Any] = {"on_event": lambda event: events.append(event.kind)}
+    events: list[Event] = []
+    options: dict[str, Any] = {"on_event": events.append}
     sealer = AESGCMSealer(new_key())
     store: Store[Priced] = CookieOverseer(Priced, sealer, **options)
     if kept == "memory":
@@ -571,7 +572,7 @@ async def test_an_int_for_a_float_is_written_once(kept: str) -> None:
             await store.save(session, visit.response)
             await store.save(session, visit.response)
 
-    assert [kind for kind in events if kind != "loaded"] == ["created", "saved"]
+    assert [event.kind for event in events if event.kind != "loaded"] == ["created", "saved"]
 
 
 def test_a_spelling_proves_nothing_where_equal_values_are_written_differently() -> None:
