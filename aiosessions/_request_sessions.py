@@ -152,8 +152,9 @@ class RequestSessions(msgspec.Struct, eq=False):
         reply = self.reply
         if reply.words:
             reply.write_on(response)
-        for place, session in self.found.items():
+        for place in self.found:
             place.transport.vary(response, place.name)
+            session = self.found[place]
             session.__class__ = LATE[type(session)]  # as `leave`, which would be a call
         reply.is_started = True
 
