@@ -26,11 +26,11 @@ PACKAGE = str(Path(aiosessions.__file__).parent)
 CODERS = (msgspec.json.Encoder, msgspec.json.Decoder)
 
 # Calls of functions and resumptions of coroutines inside the package.
-CALLS = {("memory", "read"): 45, ("memory", "write"): 75, ("cookie", "read"): 52, ("cookie", "write"): 116}
+CALLS = {("memory", "read"): 44, ("memory", "write"): 75, ("cookie", "read"): 48, ("cookie", "write"): 96}
 
 # Instructions of a whole request, as a multiple of those with the benchmarks' floor in the library's place: the builds
 # of one Python differ by a tenth in instructions, in such a ratio by little.
-INSTRUCTIONS = {("memory", "read"): 3.8, ("memory", "write"): 6.9, ("cookie", "read"): 2.75, ("cookie", "write"): 5.0}
+INSTRUCTIONS = {("memory", "read"): 3.4, ("memory", "write"): 6.0, ("cookie", "read"): 2.5, ("cookie", "write"): 3.6}
 
 
 @dataclass
