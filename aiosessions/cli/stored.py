@@ -3,18 +3,19 @@
 import os
 import re
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 import anyio
 
 from aiosessions._errors import ConfigError, UnsupportedError
 from aiosessions._state import BLANK, Meta
+from aiosessions.overseers.devices import KEY, pages_of
 from aiosessions.storers.disk import DiskStorer
 from aiosessions.storers.memory import MemoryStorer
 from aiosessions.storers.registry import storer_from_url
-from aiosessions.storers.storer import Cleanable, Listable, Openable, Record, Storer, UserIndexed
-from aiosessions.storers.together import PAGE, reader
+from aiosessions.storers.storer import Cleanable, Openable, Record, Storer, UserIndexed
+from aiosessions.storers.together import reader
 
 __all__ = [
     "Stored",
@@ -29,9 +30,7 @@ __all__ = [
     "owned_storer",
 ]
 
-# A storer may keep something else beside sessions: what a CookieOverseer's revocations remember.
-_NAMESPACE = r"[A-Za-z0-9._/-]{0,64}"
-_KEY = re.compile(rf"({_NAMESPACE}):([A-Za-z][A-Za-z0-9_-]*):([A-Za-z0-9_-]{{24}})", re.ASCII)
+_NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
 
 
 class Stored(NamedTuple):
@@ -54,7 +53,7 @@ class Stored(NamedTuple):
     @staticmethod
     def of(key: str, record: Record) -> "Stored | None":
         """None for what is no session."""
-        match = _KEY.fullmatch(key)
+        match = KEY.fullmatch(key)
         if match is None:
             return None
         return Stored(match[1], match[2], match[3], record, Meta.unpack(record.meta) or BLANK)
@@ -170,7 +169,7 @@ def cleanable(storer: Storer) -> Cleanable:
 
 def is_namespace(text: str) -> bool:
     """Whether stores can have this namespace."""
-    return re.fullmatch(_NAMESPACE, text, re.ASCII) is not None
+    return _NAMESPACE.fullmatch(text) is not None
 
 
 def _indexed(storer: Storer) -> UserIndexed:
@@ -181,22 +180,12 @@ def _indexed(storer: Storer) -> UserIndexed:
 
 async def _pages(storer: Storer, namespace: str | None) -> AsyncGenerator[list[str]]:
     """The keys of every session, each once."""
-    if not isinstance(storer, Listable):
-        raise UnsupportedError(f"{type(storer).__name__} cannot list its sessions: it has no keys()")
-
-    seen: set[str] = set()  # Redis may name one twice
-    page: list[str] = []
-    async for key in storer.keys():
-        match = _KEY.fullmatch(key)
-        if match is None or key in seen or namespace not in (None, match[1]):
-            continue
-        seen.add(key)
-        page.append(key)
-        if len(page) == PAGE:
+    seen: set[str] = set()
+    async with aclosing(pages_of(storer, namespace)) as pages:
+        async for keys in pages:
+            page = [key for key in dict.fromkeys(keys) if key not in seen]
+            seen.update(page)
             yield page
-            page = []
-    if page:
-        yield page
 
 
 def _sessions(listed: Iterable[tuple[str, Record | None]]) -> list[Stored]:

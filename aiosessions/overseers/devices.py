@@ -11,10 +11,13 @@ from aiosessions._place import Place
 from aiosessions._state import State, is_time
 from aiosessions._store import SessionInfo
 from aiosessions.overseers.backend import ATTEMPTS, Backend
-from aiosessions.storers.storer import Listable, Record, UserIndexed
+from aiosessions.storers.storer import Listable, Record, Storer, UserIndexed
 from aiosessions.storers.together import PAGE, all_at_once, reader
 
-__all__ = ["Devices"]
+__all__ = ["KEY", "Devices", "pages_of"]
+
+KEY = re.compile(r"([A-Za-z0-9._/-]{0,64}):([A-Za-z][A-Za-z0-9_-]*):([A-Za-z0-9_-]{24})", re.ASCII)
+"""Namespace, name and handle of a session. A storer may keep something else: what revocations remember."""
 
 
 class Devices:
@@ -26,15 +29,14 @@ class Devices:
         decode: makes a value of its bytes; DecodeError.
     """
 
-    __slots__ = ("_backend", "_decode", "_is_ours", "_prefix", "_storer")
+    __slots__ = ("_backend", "_decode", "_namespace", "_prefix", "_storer")
 
     def __init__(self, backend: Backend, prefix: str, decode: Callable[[bytes], Any]) -> None:  # Any: of any store
         self._backend = backend
         self._storer = backend.storer
         self._prefix = prefix
         self._decode = decode
-        # a storer may keep something else beside sessions: what a CookieOverseer's revocations remember
-        self._is_ours = re.compile(re.escape(prefix) + "[A-Za-z][A-Za-z0-9_-]*:[A-Za-z0-9_-]{24}", re.ASCII).fullmatch
+        self._namespace = prefix[:-1]
 
     async def list(self, user_id: str) -> list[SessionInfo]:
         """Every live session of a user, newest use first."""
@@ -46,7 +48,7 @@ class Devices:
         """Every live session of the namespace."""
         with STRIPPED:
             await self._backend.holder.ready()
-            async with aclosing(self._pages()) as pages:
+            async with aclosing(pages_of(self._storer, self._namespace)) as pages:
                 async for keys in pages:
                     for key, record in zip(keys, await self._records(keys), strict=True):
                         info = None if record is None else self._info(key, record)
@@ -60,7 +62,7 @@ class Devices:
     async def end_everybody(self) -> int:
         """End every session of the namespace; how many went."""
         ended = 0
-        async with aclosing(self._pages()) as pages:
+        async with aclosing(pages_of(self._storer, self._namespace)) as pages:
             async for keys in pages:
                 ended += sum(await all_at_once(self._storer.delete, keys))
         return ended
@@ -87,29 +89,6 @@ class Devices:
             f"{type(self._storer).__name__} has no user index: MemoryStorer, DiskStorer, SQLiteStorer, RedisStorer and "
             "PostgresStorer have one"
         )
-
-    async def _pages(self) -> AsyncGenerator[Sequence[str]]:
-        """The keys of every session of the namespace."""
-        if not isinstance(self._storer, Listable):
-            raise UnsupportedError(
-                f"{type(self._storer).__name__} has no keys(): MemoryStorer, DiskStorer, SQLiteStorer, RedisStorer and "
-                "PostgresStorer have"
-            )
-
-        page: list[str] = []
-        keys = self._storer.keys()
-        try:
-            async for key in keys:
-                if self._is_ours(key):
-                    page.append(key)
-                if len(page) == PAGE:
-                    yield page
-                    page = []
-            if page:
-                yield page
-        finally:
-            if isinstance(keys, AsyncGenerator):  # trio warns of one that is left behind
-                await keys.aclose()
 
     async def _records(self, keys: Sequence[str]) -> Sequence[Record | None]:
         """What is stored; None also for what does not open: one such record must not hide all the others."""
@@ -145,3 +124,32 @@ class Devices:
             state.owner,
         )
         return info._with(lambda: self._decode(state.value))  # a partial would show the value to who shows variables
+
+
+async def pages_of(storer: Storer, namespace: str | None) -> AsyncGenerator[Sequence[str]]:
+    """The keys of every session of *namespace*; None: of all. One may come twice, from Redis.
+
+    Raises:
+        UnsupportedError: the storer cannot list them.
+    """
+    if not isinstance(storer, Listable):
+        raise UnsupportedError(
+            f"{type(storer).__name__} has no keys(): MemoryStorer, DiskStorer, SQLiteStorer, RedisStorer and "
+            "PostgresStorer have"
+        )
+
+    page: list[str] = []
+    keys = storer.keys()
+    try:
+        async for key in keys:
+            match = KEY.fullmatch(key)
+            if match is not None and namespace in (None, match[1]):
+                page.append(key)
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+    finally:
+        if isinstance(keys, AsyncGenerator):  # trio warns of one that is left behind
+            await keys.aclose()
