@@ -97,7 +97,7 @@ class CookieOverseer(Overseer[T]):
         checked = codec_for(value_type, json=sealer.needs_json, codec=codec)
         super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
         self._replay_protection = replay_protection
-        self.can_end = revocations is not None
+        self.can_end: bool = revocations is not None
         if revocations is not None:
             check_storer("revocations", revocations)
             self._must_end = True
