@@ -16,9 +16,7 @@ class Meant:
     __slots__ = ()
 
     if not TYPE_CHECKING:
-        # with a `__getitem__` alone Python would count through it
-        __iter__ = None
-        __contains__ = None
+        __iter__ = None  # with a `__getitem__` alone Python would count through it, and so it would for `in`
 
         def __getitem__(self, key: object) -> object:
             raise TypeError(f"{type(self).__name__!r} object is not subscriptable{_hint(self, key)}")

@@ -40,7 +40,7 @@ class Attributes:
 
 
 class Typed(TypedDict, total=False):
-    cart: list[int]
+    basket: list[int]
 
 
 Opened = Callable[[Any], Any]
@@ -74,15 +74,21 @@ async def test_a_field_of_the_value_is_named(opened: Opened, kind: type[object])
 async def test_a_key_of_the_value_is_named(opened: Opened) -> None:
     """V6: of a TypedDict; also one that was added later."""
     session = opened(Typed)
-    with pytest.raises(AttributeError, match=r"^'Session' object has no attribute 'cart'$"):
-        _ = session.cart
-    session.value["cart"] = [1]
-    with pytest.raises(AttributeError, match=r": did you mean session\.value\['cart'\]\?$"):
-        _ = session.cart
-    with pytest.raises(TypeError, match=r": did you mean session\.value\['cart'\]\?$"):
-        _ = session["cart"]
+    with pytest.raises(AttributeError, match=r"^'Session' object has no attribute 'basket'$"):
+        _ = session.basket
+    session.value["basket"] = [1]
+    with pytest.raises(AttributeError, match=r": did you mean session\.value\['basket'\]\?$"):
+        _ = session.basket
+    with pytest.raises(TypeError, match=r": did you mean session\.value\['basket'\]\?$"):
+        _ = session["basket"]
     with pytest.raises(AttributeError, match=r": did you mean session\.value\.items\?$"):
         _ = session.items
+
+
+async def test_what_the_value_s_class_has_is_named(opened: Opened) -> None:
+    """V6: a property, a method."""
+    with pytest.raises(AttributeError, match=r": did you mean session\.value\.total\?$"):
+        _ = opened(Shop).total
 
 
 async def test_what_the_value_has_not_is_an_ordinary_mistake(opened: Opened) -> None:

@@ -276,6 +276,32 @@ async def test_the_log_says_which_session_of_which_request_was_not_saved(
     assert "xxx" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ({"count": "one"}, "at `$.count`: expected `int`, got `str`"),
+        ({"items": ("egg",)}, "at `$.items`: `tuple` would come back as `list`: give the field its type"),
+        ({"items": [object()]}, "at `$.items[0]`: `object`: store its id, or plain data of it"),
+    ],
+)
+async def test_the_log_says_what_fits_and_what_to_do(
+    stage: Stage, mistake: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R11, V9, F12: in the words of a load that fails; and no path makes a line of its own."""
+
+    async def misfit(house: House, request: Any) -> Reply:
+        vars((await house.store.get(request)).value).update(mistake)
+        return Reply("never seen")
+
+    stage.house.pages = {"misfit\n\x1b": misfit}
+    async with stage.open() as browser:
+        assert (await browser.get("/misfit%0A%1B?code=secret")).status == 500
+    (record,) = [record for record in caplog.records if "was not saved" in record.getMessage()]
+    assert record.getMessage() == r"session 'app' was not saved in 'GET /misfit\n\x1b'"
+    assert record.exc_info
+    assert message in str(record.exc_info[1])
+
+
 # where the framework lets an answer be made after the handler's
 
 WITH_HANDLERS = ["starlette", "fastapi", "litestar", "quart"]
