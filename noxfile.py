@@ -1,7 +1,7 @@
 """What CI runs is plain `nox`: lint, typing, docs, and the tests on every supported Python found here.
 
 `nox -- --require-servers` makes a missing server a failure; what follows `--` goes to pytest. `nox -s tests-3.12` runs
-one session; `nox -s bench`, `nox -s fuzz` and `nox -s stress` run on request only.
+one session; `nox -s coverage`, `bench`, `fuzz` and `stress` run on request only.
 """
 
 import os
@@ -22,6 +22,9 @@ nox.options.sessions = ["lint", "typing", "docs", "tests"]
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SHOWN = r'^```python(?: title="(\w+\.py)")?\n(.*?)^```'
+# A file at a time to each of a few processes, which start servers of their own, one more than there are cores: tests
+# wait for servers and time-outs. In their order, which has the drills, few and slow, at its beginning.
+IN_PARALLEL = [f"-n{min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile", "--no-loadscope-reorder"]
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -133,27 +136,28 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=list(PYTHONS))
 def tests(session: nox.Session) -> None:
-    """The whole suite; on the running Python with coverage. Arguments go to pytest: `nox -s tests -- -k cookie`."""
+    """The whole suite. Arguments go to pytest: `nox -s tests -- -k cookie`."""
     session.install(*group("tests"), "-e", ".[all]")
     a_part = set(session.posargs) - {"--require-servers"}
     if a_part:
         session.run("pytest", *session.posargs)
         return
 
-    # A file at a time to each of a few processes, which start servers of their own, one more than there are cores:
-    # tests wait for servers and time-outs. In their order, which has the drills, few and slow, at its beginning.
-    processes = min(4, (os.cpu_count() or 1) + 1)
-    whole = [f"-n{processes}", "--dist=loadfile", "--no-loadscope-reorder", *session.posargs]
     # Every test on each Python, and on each event loop with one of them at least.
     number = list(PYTHONS).index(str(session.python))
     last = "asyncio,trio,uvloop" if len(PYTHONS) <= 2 else "asyncio,trio"
-    whole.append(f"--loops={last if number == len(PYTHONS) - 1 else 'uvloop' if number else 'asyncio'}")
-    if session.python != next(iter(PYTHONS)):  # what README says is run on each, and once in a clean folder
-        session.run("pytest", *whole, "--ignore=tests/test_newcomer.py")
-        return
+    loops = last if number == len(PYTHONS) - 1 else "uvloop" if number else "asyncio"
+    # What README says is run on each, and once in a clean folder.
+    once = ["--ignore=tests/test_newcomer.py"] if number else []
+    session.run("pytest", *IN_PARALLEL, f"--loops={loops}", *once, *session.posargs)
 
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Which lines and branches the whole suite passes: it takes twice the time of the suite."""
+    session.install(*group("tests"), "-e", ".[all]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *whole)
+    session.run("coverage", "run", "-m", "pytest", *IN_PARALLEL, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     # The one server that no package carries: where it is missing its tests are skipped, and say so.
     unseen = [] if shutil.which("memcached") else ["--omit=aiosessions/storers/memcached.py"]

@@ -726,12 +726,14 @@ class TestCycles:
             gc.collect()
             gc.disable()
             try:
-                for _ in range(50):
-                    await request()
-                left = gc.collect()
+                left = list[int]()
+                for _ in range(3):  # what other tests have left may go meanwhile, but once
+                    for _ in range(50):
+                        await request()
+                    left.append(gc.collect())
             finally:
                 gc.enable()
-        assert left == 0
+        assert min(left) == 0
 
 
 class TestHeaders:
