@@ -637,7 +637,7 @@ class TestHeaders:
         assert carried == Carried("header session-app", token, present, duplicate, ())
 
     def test_each_session_has_its_header_and_the_last_word_stands(self, response: ResponseView) -> None:
-        """R9; issue 4: `Session-App` for "app", deletion is `-`, other sessions' headers stay."""
+        """R9: `Session-App` for "app", deletion is `-`, other sessions' headers stay."""
         transport = HeaderTransport()
         transport.write(response, "app", "one", Carried(""), 60)
         transport.write(response, "my-cart", "two", Carried(""), None)
