@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -36,17 +37,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what runs on other event loops than `--loops` says, but not what knows one of them only."""
-    wanted = (None, *str(config.getoption("--loops")).split(","))
-    config.hook.pytest_deselected(items=[item for item in items if _loop_of(item) not in wanted])
-    items[:] = [item for item in items if _loop_of(item) in wanted]
+    """Leave out what runs on other event loops than `--loops` says, but not what knows none of those."""
+    wanted = {"", *str(config.getoption("--loops")).split(",")}
+    known: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        known[_test_of(item)].add(_loop_of(item))
+    left_out = {item for item in items if _loop_of(item) not in wanted and known[_test_of(item)] & wanted}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
-def _loop_of(item: pytest.Item) -> str | None:
+def _test_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
+
+
+def _loop_of(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     backend = None if callspec is None else callspec.params.get("anyio_backend")
     by_backend = {str(each.values[0]): str(each.id) for each in (ASYNCIO, UVLOOP, TRIO)}
-    return by_backend.get(str(backend))
+    return by_backend.get(str(backend), "")
 
 
 @pytest.fixture(scope="module", params=[ASYNCIO, UVLOOP, TRIO])
