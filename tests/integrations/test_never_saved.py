@@ -15,7 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aiosessions import AESGCMSealer, CookieOverseer, JSONCodec, MemoryStorer, Session, StorageOverseer, Store, new_key
+from aiosessions import (
+    AESGCMSealer,
+    CookieOverseer,
+    Exchange,
+    JSONCodec,
+    MemoryStorer,
+    Session,
+    StorageOverseer,
+    Store,
+    new_key,
+)
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.quart import init_app
 from aiosessions.testing import Browser, Clock, signed_in
@@ -507,6 +517,22 @@ class TestOneApplication:
                 change(session)
             del session
             assert said(caplog) == ["session 'app' was changed and never saved: `await store.save(session)`"] * errors
+
+    @pytest.mark.parametrize("change", [read, add])
+    async def test_whoever_has_an_exchange_is_told_how_to_save(
+        self, change: Change, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """R14: with it."""
+        store = StorageOverseer(Basket, MemoryStorer())
+        exchange = Exchange()
+        session = await store.get(exchange)
+        add(session)
+        await store.save(session, exchange)
+        assert said(caplog) == []
+        change(session)
+        del session, exchange
+        what = "session 'app' was changed and never saved: `await store.save(session, exchange)`"
+        assert said(caplog) == [what] * (change is add)
 
     @pytest.mark.parametrize("value_type", [dict[str, int], Basket])
     def test_a_session_that_is_late_is_like_any_other(self, value_type: Any) -> None:
