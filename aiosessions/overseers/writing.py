@@ -61,9 +61,7 @@ class Writing(Generic[T]):
         state, made = won.state, won.made
         if made.is_changed or update is None:
             reason = "superseded secrets forgotten" if won.forgot else ""
-            is_plain = made.is_changed and won.digest is None and state.handle == plan.state.handle
-            kind = "saved" if is_plain else self._kind(plan, won)
-            self._report(kind, place.name, state.handle, state.owner, reason=reason)
+            self._report(self._kind(plan, won), place.name, state.handle, state.owner, reason=reason)
         if made.fields:
             self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
 
@@ -94,6 +92,5 @@ class Writing(Generic[T]):
             return "created"
         if won.digest is not None:
             return "regenerated"
-        return (
-            "saved" if won.made.is_changed or plan.wishes.is_write or not self._sliding.slides(won.state) else "touched"
-        )
+        is_saved = won.made.is_changed or plan.wishes.is_write or not self._sliding.slides(won.state)
+        return "saved" if is_saved else "touched"

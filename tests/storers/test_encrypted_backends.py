@@ -59,30 +59,29 @@ class TestOverSQLite(Encrypted, StorerSuite, CleanableSuite, UserIndexedSuite, L
         return SQLiteStorer(tmp_path / "neighbour.db", clock=clock.now)
 
 
-class TestOverValkey(Encrypted, StorerSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
+class _OverRedis(Encrypted, StorerSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
     waits = True
     shortest = 0.25
 
     @pytest.fixture
-    async def inner(self, redis_client: Redis, redis_prefix: str) -> RedisStorer:
-        return RedisStorer(redis_client, prefix=redis_prefix)
+    async def inner(self, redis: Redis | RedisCluster, redis_prefix: str) -> RedisStorer:
+        return RedisStorer(redis, prefix=redis_prefix)
 
     @pytest.fixture
-    async def beside(self, redis_client: Redis, redis_prefix: str) -> RedisStorer:
-        return RedisStorer(redis_client, prefix=redis_prefix + "s#")
+    async def beside(self, redis: Redis | RedisCluster, redis_prefix: str) -> RedisStorer:
+        return RedisStorer(redis, prefix=redis_prefix + "s#")
 
 
-class TestOverACluster(Encrypted, StorerSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
-    waits = True
-    shortest = 0.25
-
+class TestOverValkey(_OverRedis):
     @pytest.fixture
-    async def inner(self, redis_cluster_client: RedisCluster, redis_prefix: str) -> RedisStorer:
-        return RedisStorer(redis_cluster_client, prefix=redis_prefix)
+    def redis(self, redis_client: Redis) -> Redis:
+        return redis_client
 
+
+class TestOverACluster(_OverRedis):
     @pytest.fixture
-    async def beside(self, redis_cluster_client: RedisCluster, redis_prefix: str) -> RedisStorer:
-        return RedisStorer(redis_cluster_client, prefix=redis_prefix + "s#")
+    def redis(self, redis_cluster_client: RedisCluster) -> RedisCluster:
+        return redis_cluster_client
 
 
 class TestOverPostgres(Encrypted, StorerSuite, CleanableSuite, UserIndexedSuite, ListableSuite, OpenableSuite):
