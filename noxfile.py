@@ -145,7 +145,7 @@ def tests(session: nox.Session) -> None:
 
     # Every test on each Python, and on each event loop with one of them at least.
     number = list(PYTHONS).index(str(session.python))
-    last = "asyncio,trio,uvloop" if len(PYTHONS) <= 2 else "asyncio,trio"
+    last = ("asyncio,trio,uvloop", "trio,uvloop", "trio")[min(len(PYTHONS), 3) - 1]
     loops = last if number == len(PYTHONS) - 1 else "uvloop" if number else "asyncio"
     # What README says is run on each, and once in a clean folder.
     once = ["--ignore=tests/test_newcomer.py"] if number else []

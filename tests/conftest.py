@@ -37,12 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what runs on other event loops than `--loops` says, but not what knows none of those."""
+    """Leave out what runs on other loops than `--loops` says; what knows none of those runs on the first it knows."""
     wanted = {"", *str(config.getoption("--loops")).split(",")}
-    known: dict[str, set[str]] = defaultdict(set)
+    known: dict[str, dict[str, None]] = defaultdict(dict)
     for item in items:
-        known[_test_of(item)].add(_loop_of(item))
-    left_out = {item for item in items if _loop_of(item) not in wanted and known[_test_of(item)] & wanted}
+        known[_test_of(item)][_loop_of(item)] = None
+    chosen = {test: (loops.keys() & wanted) or {next(iter(loops))} for test, loops in known.items()}
+    left_out = {item for item in items if _loop_of(item) not in chosen[_test_of(item)]}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
