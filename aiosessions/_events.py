@@ -16,6 +16,7 @@ _FIELD = re.compile(r"at `\$\.?([^`]*)`")
 
 EventKind = Literal[
     "created",
+    "imported",
     "loaded",
     "saved",
     "touched",

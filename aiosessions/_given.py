@@ -1,11 +1,11 @@
 """What an application hands over: it is what its place takes, or is refused at once, and not shown."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["check_part", "seconds_within"]
+__all__ = ["check_part", "check_until", "seconds_within"]
 
 
 def check_part(option: str, part: object, methods: Sequence[str], fix: str) -> None:
@@ -16,6 +16,12 @@ def check_part(option: str, part: object, methods: Sequence[str], fix: str) -> N
     missing = [name for name in methods if not callable(getattr(part, name, None))]
     if missing:
         raise ConfigError(f"{option}={kind} has no {', '.join(f'{name}()' for name in missing)}: {fix}")
+
+
+def check_until(until: object) -> None:
+    """Raise ConfigError unless it is an aware datetime, or None."""
+    if until is not None and not (isinstance(until, datetime) and until.tzinfo is not None):
+        raise ConfigError(f"until={until!r}: give an aware datetime, as datetime(2027, 1, 31, tzinfo=UTC)")
 
 
 def seconds_within(within: object) -> float:

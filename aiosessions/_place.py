@@ -92,6 +92,12 @@ class Place:
     def __repr__(self) -> str:
         return f"Place({self.bound!r})"
 
+    def moved_to(self, other: "Place") -> "Place":
+        """Where the records of *other* are, with tokens as they are here."""
+        moved = Place(self.keeper, self.name, "", self.transport)
+        moved.bound, moved.digest, moved.prefix = self.bound, self.digest, other.prefix
+        return moved
+
     def key(self, handle: str) -> str:
         """The storage key of a session."""
         return self.prefix + handle
@@ -126,6 +132,14 @@ class Places:
         self.own: Place = Place(keeper, own, namespace, transport)
         self.known: dict[str, Place] = {own: self.own}
         self._others: WeakValueDictionary[str, Place] = WeakValueDictionary()  # while they are in use
+
+    def look_beside(self, transport: Transport) -> None:
+        """The tokens of the store's own name travel with what came before a switch."""
+        self.own = self.known[self.own.name] = self.older(self.own.name, transport)
+
+    def older(self, name: str, transport: Transport) -> Place:
+        """A place for no request to find: what had this name before."""
+        return Place(self._keeper, name, self._namespace, transport)
 
     def of(self, name: str | None) -> Place:
         """The place of a name; None: the store's own. ValueError for one outside the grammar."""

@@ -76,7 +76,7 @@ class Reply(msgspec.Struct, eq=False):
     def owes(self, place: Place) -> bool:
         """Whether the client still has to be told what became of its token."""
         word = self.words.get(place)
-        return word is not None and (word.token is not None or word.carried.present or place in self.told)
+        return word is not None and (word.token is not None or word.carried.is_there or place in self.told)
 
     def write_on(self, response: ResponseView, place: Place | None = None) -> None:
         """Put on a response what is to be said: of one place, or (None) of all."""
@@ -94,7 +94,7 @@ class Reply(msgspec.Struct, eq=False):
             self.told.add(place)
             return
 
-        if word.carried.present or place in self.told:
+        if word.carried.is_there or place in self.told:
             place.transport.clear(response, place.name, word.carried)
         if word.site_data:
             response.replace("Clear-Site-Data", [", ".join(f'"{kind}"' for kind in word.site_data)])

@@ -20,8 +20,6 @@ from aiosessions._tokens import Token
 from aiosessions._turn import Turn
 from aiosessions.transports.transport import Carried
 
-__all__ = ["Session"]
-
 T = TypeVar("T")
 
 
@@ -64,14 +62,15 @@ class Session(Meant, Generic[T]):
         stale: Token | None = None,
         standing: Standing = "fine",
         ended: tuple[Ending, ...] = (),
+        wishes: Wishes | None = None,
     ) -> None:
         self.value = value
         self._place = place
         self._carried = carried
         self._reply = reply
         self._state = state  # what is stored, as far as this request knows
-        self._wishes: Wishes | None = None
-        self._is_new = not state.handle
+        self._wishes: Wishes | None = wishes
+        self._is_new = not (state.handle or wishes)  # with wishes it is imported
         self._presented = presented  # the digest of the secret that the request brought
         self._stale = stale  # a token that came sealed under an older key
         self._standing: Standing = standing
@@ -345,7 +344,7 @@ class Session(Meant, Generic[T]):
             self._ended = (*self._ended, Ending(state, is_due=True, is_wanted=True, is_anyhow=True))
             return False
 
-        if state.handle != self._state.handle:  # what it took the place of is to end
+        if state.handle != self._state.handle or plan.wishes.origin:  # what it took the place of is to end
             self._ended = tuple(each._replace(is_due=True) for each in self._ended)
         self._state = state
         self._standing = "fine"

@@ -8,23 +8,9 @@ import msgspec
 from aiosessions._csrf import new_csrf_key
 from aiosessions._flashes import PackedFlash
 from aiosessions._lifetime import Lifetime, unpack_lifetime
+from aiosessions._origin import Origin
 from aiosessions._secrets import LAST, Count, Secret, Secrets, Time
 from aiosessions.storers.storer import Record
-
-__all__ = [
-    "BLANK",
-    "NOTHING",
-    "Ending",
-    "Held",
-    "Meta",
-    "SentMeta",
-    "Standing",
-    "State",
-    "Wishes",
-    "advance",
-    "is_time",
-]
-
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
@@ -220,6 +206,7 @@ class Wishes(msgspec.Struct):
         added: flashes.
         taken: the ids of flashes that were shown.
         emptied: the stored flashes and label go too.
+        origin: where it is imported from, until it is stored as ours.
     """
 
     rotations: int = 0
@@ -231,6 +218,7 @@ class Wishes(msgspec.Struct):
     added: list[PackedFlash] = []  # msgspec copies it
     taken: set[str] = set()  # likewise
     emptied: bool = False
+    origin: Origin | None = None
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no flashes, no keys
         return f"Wishes(rotations={self.rotations})"
@@ -245,12 +233,17 @@ class Wishes(msgspec.Struct):
     @property
     def is_content(self) -> bool:
         """Whether a session that is not stored yet is worth storing for this."""
-        return bool(self.label or self.csrf or self.added or self.is_login)
+        return bool(self.label or self.csrf or self.added or self.is_login or self.origin)
 
     @property
     def is_write(self) -> bool:
         """Whether there is more to do than a touch."""
         return bool(self.rotations or self.taken or self.emptied) or self.is_content
+
+    @property
+    def is_import(self) -> bool:
+        """Whether nothing is asked for but to be stored as ours, which can wait."""
+        return self.origin is not None and not msgspec.structs.replace(self, origin=None).is_write
 
     @property
     def is_claim(self) -> bool:
@@ -269,6 +262,7 @@ class Wishes(msgspec.Struct):
         rest.rotations = self.rotations - done.rotations
         rest.emptied = self.emptied and not done.emptied
         rest.is_touched = False
+        rest.origin = None
         for name in ("user", "lifetime", "label"):
             if getattr(self, name) is getattr(done, name):
                 setattr(rest, name, None)
@@ -289,6 +283,7 @@ class Ending(NamedTuple):
         is_due: now, else when what takes its place is stored.
         is_wanted: the handler asked for it: where it cannot be known to have ended, that is an error.
         is_anyhow: whatever became of it since; else only at the epoch that was loaded.
+        origin: what it was imported from ends, and nothing else.
     """
 
     state: State | None
@@ -296,6 +291,7 @@ class Ending(NamedTuple):
     is_due: bool = False
     is_wanted: bool = False
     is_anyhow: bool = False
+    origin: Origin | None = None
 
     def __repr__(self) -> str:  # tracebacks may show local variables: no token
         return f"Ending({self.state!r}, is_due={self.is_due})"
@@ -350,7 +346,8 @@ def advance(
 
     secrets = meta.secrets
     if is_new:
-        secrets = Secrets(() if digest is None else (Secret(digest, now),))
+        # a login that is imported at once ends what the older token opens
+        secrets = Secrets(() if digest is None else (Secret(digest, now),), wishes.rotations)
     elif wishes.rotations or digest is not None or not secrets.are_confirmed:
         effective = lifetime if own is None else unpack_lifetime(own) or lifetime
         grace = effective.grace.total_seconds()

@@ -1,32 +1,32 @@
 """A Store that keeps the state with the client, sealed, by default in a cookie."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
-    ConflictError,
     DecodeError,
     ResponseStartedError,
-    StorerError,
     UnsupportedError,
 )
-from aiosessions._events import Event
+from aiosessions._events import Event, EventKind
 from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
 from aiosessions._session import Session
-from aiosessions._state import Ending, Held, State, advance
+from aiosessions._state import Ending, Held, State, Wishes, advance
 from aiosessions._tokens import new_handle
+from aiosessions.overseers.beside import Import
 from aiosessions.overseers.changes import Plan, ending_of
 from aiosessions.overseers.claims import state_of
+from aiosessions.overseers.following import Following, Issued
+from aiosessions.overseers.imports_held import HeldImports
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.sealers.sealer import Claims, Sealer, check_sealer
@@ -66,6 +66,9 @@ class CookieOverseer(Overseer[T]):
             *revocations*, and another round trip.
         max_lag: how old a cached answer of *revocations* may be; 0: it is always asked.
         on_event: called with every Event, in the request.
+        imports: what clients bring from before a switch, where no token of ours came: importers and an `Alias` of
+            `aiosessions.migration`, asked in their order. Without *revocations* nothing remembers what was imported: an
+            older token counts again whenever it comes, logout or not.
         clock: unix seconds.
 
     Raises:
@@ -87,6 +90,7 @@ class CookieOverseer(Overseer[T]):
         replay_protection: bool = False,
         max_lag: timedelta = timedelta(0),
         on_event: Callable[[Event], None] | None = None,
+        imports: Sequence[Import[T]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._revocations: Revocations | None = None
@@ -106,7 +110,29 @@ class CookieOverseer(Overseer[T]):
             self._holder.check = self._revocations.check
         elif replay_protection:
             raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
+        self._following = Following(
+            self._revocations,
+            self._holder,
+            self._known,
+            self._made,
+            self._drop,
+            self._report,
+            replay_protection=replay_protection,
+        )
         self.check_lifetime(self.lifetime)
+        if imports:
+            home = HeldImports(
+                self._load,
+                self._opened,
+                self._following.deny,
+                revocations,
+                self._holder.ready,
+                self._blank,
+                namespace,
+                self.now,
+                self._report,
+            )
+            self._take_over(imports, home)
 
     def check_lifetime(self, lifetime: Lifetime) -> None:
         """See `Keeper.check_lifetime`."""
@@ -119,8 +145,18 @@ class CookieOverseer(Overseer[T]):
 
     # reading
 
-    async def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
-        state = self._opened(place, carried)
+    async def _load(
+        self,
+        place: Place,
+        carried: Carried,
+        reply: Reply,
+        *,
+        touch: bool,
+        state: State | None = None,
+        ended: tuple[Ending, ...] = (),
+        wishes: Wishes | None = None,
+    ) -> Session[T]:
+        state = state or self._opened(place, carried)
         if state is None:
             return self._blank(place, carried, reply)
 
@@ -130,7 +166,7 @@ class CookieOverseer(Overseer[T]):
         if deadline is not None and now >= deadline:
             self._report("expired", place.name, state.handle, state.owner)
             return self._blank(place, carried, reply)
-        if self._revocations is not None and not await self._is_current(self._revocations, place, state):
+        if self._revocations is not None and not await self._following.is_current(place, state):
             return self._blank(place, carried, reply)
 
         try:
@@ -139,7 +175,7 @@ class CookieOverseer(Overseer[T]):
             self._report.unreadable(place.name, state.handle, state.owner, error)
             return self._blank(place, carried, reply, ended=(Ending(state),))
 
-        session = self._session_type(place, carried, reply, value, state)
+        session = self._session_type(place, carried, reply, value, state, ended=ended, wishes=wishes)
         is_old = touch and now - state.seen_at >= lifetime.touch_window
         if is_old or (self._sealed.reseals and self._sealed.is_stale(carried.token)):
             session.touch()
@@ -164,25 +200,10 @@ class CookieOverseer(Overseer[T]):
     def _state_of(self, claims: Claims) -> State | None:
         return state_of(claims, now=self.now(), lifetime=self.lifetime, must_end=self._revocations is not None)
 
-    async def _is_current(self, revocations: Revocations, place: Place, state: State) -> bool:
-        """Whether nothing ended this token before its time."""
-        newest = state.as_held.generation
-        try:
-            await self._holder.ready()
-            if self._replay_protection:
-                newest = await revocations.generation(state.handle)
-            allowed = await revocations.allows(state.handle, state.owner, state.as_held)
-        except StorerError as error:
-            self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
-            raise
-
-        if not allowed:
-            self._report("rejected", place.name, state.handle, state.owner, reason="revoked")
-            return False
-        if state.as_held.generation < newest - 1:
-            self._report("token_reused", place.name, state.handle, state.owner)
-            return False
-        return True
+    def _known(self, place: Place, text: str) -> State | None:
+        """What a token that came before says, without an event."""
+        claims = self._sealed.peek(place, text)
+        return None if claims is None else self._state_of(claims)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: not expired, and nothing ended it.
@@ -222,13 +243,15 @@ class CookieOverseer(Overseer[T]):
             return ending_of(session)  # it has public keys only: this store reads
         return plan
 
-    def _made(self, plan: Plan[T], *, epochs: tuple[int, int] | None = None) -> "_Made":
+    def _made(self, plan: Plan[T], *, epochs: tuple[int, int] | None = None) -> Issued:
         """What the session becomes, and the token that says so."""
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
         made = self._changes.saved(plan, before)
-        is_fresh = is_new or wishes.rotations > 0
+        is_fresh = self._following.is_fresh(plan)
         handle = new_handle() if is_fresh else before.handle
+        if is_new and wishes.origin is not None and not wishes.rotations:
+            handle = wishes.origin.handle
         held = before.as_held
         state = advance(
             before,
@@ -253,91 +276,28 @@ class CookieOverseer(Overseer[T]):
         max_age = meta.effective_lifetime(self.lifetime).max_age(now, meta.ends_at)
         if len(token) > _SURE_TO_FIT:
             place.transport.write(RawHeaders([]), place.name, token, plan.session._carried, max_age)
-        return _Made(state, token, max_age)
+        return Issued(state, token, max_age)
 
     async def _carry_out(self, plan: Plan[T]) -> None:
         session, place, sealed = plan.session, plan.session._place, plan.sealed
-        if not isinstance(sealed, _Made):
+        if not isinstance(sealed, Issued):
             return
-        if self._revocations is not None:
-            followed = await self._followed(plan, sealed, self._revocations)
-            if followed is None:
+        if self._revocations is not None or plan.wishes.origin is not None:
+            sealed = await self._following.follow(plan, sealed)
+            if sealed is None:
                 return
-            sealed = followed
 
         state = sealed.state
-        kind: Literal["created", "regenerated", "saved"] = "regenerated" if plan.wishes.rotations else "saved"
+        kind: EventKind = "regenerated" if plan.wishes.rotations else "saved"
         if not plan.state.handle:
             kind = "created"
+        if plan.wishes.origin is not None and plan.wishes.origin.standing == "ours":
+            kind = "imported"
         self._report(kind, place.name, state.handle, state.owner)
         session._settled(plan, state, sealed.token, sealed.max_age)
 
-    async def _followed(self, plan: Plan[T], sealed: "_Made", revocations: Revocations) -> "_Made | None":
-        """Give the token its place in the ledgers, before anybody has it; None: it has none, and nothing is sent.
-
-        Whoever finds its own session ended by somebody else is dropped: only a login goes on, as a session of its own.
-        """
-        await self._holder.ready()
-        session, wishes, until = plan.session, plan.wishes, sealed.state.meta.ends_at or 0.0
-        if not plan.state.handle or wishes.is_login:
-            epochs = await revocations.epochs(sealed.state.owner, until)
-            if wishes.is_login or any(epochs):
-                sealed = self._made(plan, epochs=epochs)
-        elif wishes.user is not None:
-            sealed = self._made(plan, epochs=(0, plan.state.as_held.namespace_epoch))
-        advance = partial(revocations.advance, sealed.state.handle, sealed.state.as_held.generation - 1, until)
-        is_fresh = not plan.state.handle or wishes.rotations > 0
-        if self._replay_protection and is_fresh:
-            await advance()  # what may fail comes before the older token is dead
-        if not await self._may_follow(plan, sealed.state, revocations) and not wishes.is_login:
-            self._drop(session, "gone")
-            return None
-        if not self._replay_protection or is_fresh or await advance():
-            return sealed
-        if not plan.is_changed and not wishes.is_claim:
-            return None
-
-        self._report(
-            "conflict", session.name, session.handle, sealed.state.owner, reason="not one of the last two tokens"
-        )
-        raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
-
-    async def _may_follow(self, plan: Plan[T], following: State, revocations: Revocations) -> bool:
-        """Whether nobody else ended what this follows: it is ended here, or (of one session) still good."""
-        session, before = plan.session, plan.state
-        if not before.handle:
-            may = True
-            for ending in session._ended:
-                may = await self._deny(session._place, ending) and may
-                session._has_ended(ending)
-            return may
-        if plan.wishes.rotations:
-            until = before.meta.ends_at or 0.0
-            return await revocations.deny(before.handle, before.owner, before.as_held, until, following)
-        return await revocations.allows(before.handle, before.owner, before.as_held)
-
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
-        await self._deny(session._place, ending)
-
-    async def _deny(self, place: Place, ending: Ending) -> bool:
-        """End it for every copy of its token, where there are revocations; False if somebody else had."""
-        state = ending.state
-        if state is None:
-            claims = self._sealed.peek(place, ending.token)
-            state = None if claims is None else self._state_of(claims)
-        if state is None:
-            return True
-
-        is_ours = True
-        if self._revocations is not None:
-            await self._holder.ready()
-            what = state.handle, state.owner, state.as_held, state.meta.ends_at or 0.0
-            if ending.is_anyhow:
-                await self._revocations.end(*what)
-            else:
-                is_ours = await self._revocations.deny(*what)
-        self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
-        return is_ours
+        await self._following.deny(session._place, ending)
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> None:
         """Log out all (other) devices (ASVS 5 7.4.2, 7.4.3, 7.4.5).
@@ -383,14 +343,3 @@ class CookieOverseer(Overseer[T]):
             await self._revocations.end_everybody()
         self._report("destroyed", self.name, reason="all sessions")
         return 0
-
-
-class _Made(NamedTuple):
-    """What a session becomes, and the token that says so: it is all there is to write."""
-
-    state: State
-    token: str
-    max_age: int | None
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no token
-        return f"_Made({self.state!r})"

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from aiosessions._discreet import Discreet
 from aiosessions._errors import ConfigError
+from aiosessions._given import check_until, seconds_within
 from aiosessions.transports.cookies import CookieOptions
 
 __all__ = ["Data", "Importer", "NotImportedError", "Theirs"]
@@ -78,10 +79,9 @@ class Importer(ABC, Generic[T_co]):
     ) -> None:
         if not _COOKIE.fullmatch(str(cookie)):
             raise ConfigError(f"cookie={cookie!r:.80}: give the name of their cookie, to the letter")
-        if max_age is not None and not (isinstance(max_age, timedelta) and max_age > timedelta(0)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a checker
+        if max_age is not None and seconds_within(max_age) <= 0:
             raise ConfigError(f"max_age={max_age!r}: give a positive timedelta, or None")
-        if until is not None and not (isinstance(until, datetime) and until.tzinfo is not None):  # pyright: ignore[reportUnnecessaryIsInstance]  # likewise
-            raise ConfigError(f"until={until!r}: give an aware datetime, as datetime(2027, 1, 31, tzinfo=timezone.utc)")
+        check_until(until)
         for option, function in (("to", to), ("user", user)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{option}={type(function).__name__}: give a function of the session's keys")
@@ -89,7 +89,8 @@ class Importer(ABC, Generic[T_co]):
         self.cookie: str = cookie
         # browsers ignore a leading dot (RFC 6265 §5.2.3), and so do they who set it
         bare = None if domain is None else domain.removeprefix(".")
-        self.options: CookieOptions = CookieOptions(path=path, domain=bare, secure=False, prefix=False)
+        is_secure = cookie.startswith(("__Host-", "__Secure-"))  # what is not, browsers drop under such a name
+        self.options: CookieOptions = CookieOptions(path=path, domain=bare, secure=is_secure, prefix=False)
         self.max_age: timedelta | None = max_age
         self.until: datetime | None = until
         self.to: Callable[[Data], T_co | None] | None = to

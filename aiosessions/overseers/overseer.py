@@ -8,15 +8,7 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from aiosessions._clock import Clock
-from aiosessions._errors import (
-    STRIPPED,
-    ConfigError,
-    EncodeError,
-    NoSessionError,
-    SessionError,
-    StorerError,
-    strip,
-)
+from aiosessions._errors import STRIPPED, ConfigError, EncodeError, NoSessionError, SessionError, StorerError, strip
 from aiosessions._events import Event, Reporter
 from aiosessions._exchange import Exchange
 from aiosessions._lifetime import Lifetime
@@ -31,7 +23,9 @@ from aiosessions._state import NOTHING, Ending, State, Wishes
 from aiosessions._store import Request, Response, Store, Untyped
 from aiosessions._turn import Turn
 from aiosessions._watched import leave, watch, watchable
+from aiosessions.overseers.beside import Import
 from aiosessions.overseers.changes import Changes, Plan, ending_of, gone
+from aiosessions.overseers.importing import Home, Importing, Load
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.sealers.sealer import Sealer
 from aiosessions.storers.holding import Holder
@@ -39,8 +33,6 @@ from aiosessions.transports.cookies import default_transport
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec
-
-__all__ = ["Overseer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -86,12 +78,17 @@ class Overseer(Store[T], ABC):
         self.is_warned: bool = False
         self.is_mapping: bool = kind is MappingSession
         self.places: Places = Places(self, name, namespace, self._transport)
+        self._importing: Importing[T] | None = None
+        self._loader: Load[T] = self._load
         self.check_lifetime(self.lifetime)
+
+    def _take_over(self, imports: Sequence[Import[T]], home: Home[T]) -> None:
+        """See `imports=`."""
+        self._importing = Importing(home, imports, self.places, self._codec, self._session_type, self.now, self._report)
+        self._loader = self._importing.load
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} of {getattr(self._value_type, '__name__', self._value_type)}>"
-
-    # opening and closing
 
     async def __aenter__(self) -> Self:
         """Open the storer and run its cleaner; a storer shared by several stores is opened by the first."""
@@ -101,8 +98,6 @@ class Overseer(Store[T], ABC):
     async def __aexit__(self, *_: object) -> None:
         """Stop the cleaner and close what was opened; may run in another task than `__aenter__` did."""
         await self._holder.close()
-
-    # what sessions ask (see Keeper)
 
     def check_lifetime(self, lifetime: Lifetime) -> None:
         """See `Keeper.check_lifetime`."""
@@ -132,11 +127,11 @@ class Overseer(Store[T], ABC):
 
         loading = sessions.found[place] = Turn()
         try:
-            carried = self._transport.read(view, place.name)
+            carried = place.transport.read(view, place.name)
             if sessions.claims.setdefault(carried.where, place) is not place:
                 raise claimed(carried)  # noqa: TRY301  # a call less for every request
             reply = sessions.reply
-            session = await self._load(place, carried, reply, touch=touch)
+            session = await self._loader(place, carried, reply, touch=touch)
         except BaseException as error:
             strip(error)
             if sessions.found[place] is loading:
@@ -163,7 +158,7 @@ class Overseer(Store[T], ABC):
     async def require(self, request: Request, name: str | None = None) -> Session[Any]:
         """See `Store.require`."""
         session = await self.get(request, name)
-        if not session._state.handle:
+        if not session._state.handle and session.is_new:
             raise NoSessionError(f"no stored session {session.name!r} came with the request", reply=session._reply)
 
         return session
@@ -178,11 +173,13 @@ class Overseer(Store[T], ABC):
         """See `Store.new`."""
         place = self.places.of(name)
         view, sessions = incoming(request)
-        carried = self._transport.read(view, place.name)
+        carried = place.transport.read(view, place.name)
         if sessions.claims.setdefault(carried.where, place) is not place:
             raise claimed(carried)
         before = sessions.found.get(place)
-        unproven = (Ending(None, carried.token),) if carried.token else ()
+        unproven: tuple[Ending, ...] = (Ending(None, carried.token),) if carried.token else ()
+        if self._importing is not None:
+            unproven += self._importing.endings(place, carried)
         session = self._blank(place, carried, sessions.reply, ended=unproven)
         if isinstance(before, Session):
             session._replaces(before)
@@ -209,7 +206,7 @@ class Overseer(Store[T], ABC):
         else:
             view = response_view(response.headers)
             reply.write_on(view, session._place)
-            self._transport.vary(view, session.name)
+            session._place.transport.vary(view, session.name)
         leave(session)
 
     async def _save(self, session: Session[T], *, can_tell: bool) -> None:
@@ -262,8 +259,6 @@ class Overseer(Store[T], ABC):
         if clear_site_data and session._standing == "fine":
             session._reply.clear(session._place, session._carried, clear_site_data)
         await self.save(session, response)
-
-    # what the sessions of a request ask (see Keeper)
 
     def plan(self, session: Session[T], *, can_tell: bool) -> Plan[T] | None:
         """See `Keeper.plan`."""
@@ -325,6 +320,8 @@ class Overseer(Store[T], ABC):
     ) -> Plan[T] | None:
         """The first phase of a save, no I/O."""
         state, lives, is_changed = session._state, session._lives, changed is not None
+        if wishes.origin is not None and wishes.is_import and not (is_changed or can_tell):
+            return ending_of(session)  # the next request that can tell the client imports it
         is_write = is_changed or (
             wishes.is_write or self._is_due(session, can_tell=can_tell) if state.handle else wishes.is_content
         )
@@ -390,7 +387,10 @@ class Overseer(Store[T], ABC):
                 continue
             await self._holder.ready()
             with anyio.move_on_after(_ENDING_SECONDS, shield=True) as limit:
-                await self._end_one(session, ending)
+                if ending.origin is None:
+                    await self._end_one(session, ending)
+                else:
+                    await ending.origin.end(is_wanted=ending.is_wanted)
             if limit.cancelled_caught:
                 raise StorerError(f"session {session.name!r} may not have ended: the backend did not answer")
             session._has_ended(ending)

@@ -178,7 +178,7 @@ class Race:
             over = State.blank(over.value, self._backend.now(), Meta(label=over.meta.label, flashes=over.meta.flashes))
 
         for _ in range(3):  # 144 random bits are taken once in the life of the universe; a broken backend may say so
-            won, record = self._compose(plan, over, make(over), new_version(), can_tell=plan.can_tell)
+            won, record = self.compose(plan, over, make(over), new_version(), can_tell=plan.can_tell)
             if await self._backend.storer.create(plan.session._place.key(won.state.handle), record):
                 return won
         raise StorerError(f"session {plan.session.name!r}: the backend says that three new random keys are taken")
@@ -186,7 +186,7 @@ class Race:
     def check(self, plan: Plan[Any]) -> None:
         """Raise whatever speaks against a save as far as this request knows; asks no backend."""
         made = self._changes.saved(plan, plan.state)
-        self._compose(plan, plan.state, made, new_version(), can_tell=plan.can_tell)
+        self.compose(plan, plan.state, made, new_version(), can_tell=plan.can_tell)
 
     # the line of one session
 
@@ -310,11 +310,11 @@ class Race:
                     done.append((bid, Won(state, made)))
                     continue
                 try:
-                    won, record = self._compose(bid.plan, state, made, trip.version, can_tell=bid.plan.can_tell)
+                    won, record = self.compose(bid.plan, state, made, trip.version, can_tell=bid.plan.can_tell)
                 except UnsupportedError:  # no token can be sealed, and none has to be: it keeps the one that it has
                     if bid.plan.wishes.rotations:
                         raise
-                    won, record = self._compose(bid.plan, state, made, trip.version, can_tell=False)
+                    won, record = self.compose(bid.plan, state, made, trip.version, can_tell=False)
             except Exception as error:  # noqa: BLE001  # raised again, in its own task
                 bid.fail(error)
                 continue
@@ -335,12 +335,12 @@ class Race:
 
     # one write
 
-    def _compose(self, plan: Plan[Any], over: State, made: Made, version: int, *, can_tell: bool) -> tuple[Won, Record]:
+    def compose(self, plan: Plan[Any], over: State, made: Made, version: int, *, can_tell: bool) -> tuple[Won, Record]:
         """Composed and sealed before anything is sent."""
         session, wishes, now = plan.session, plan.wishes, self._backend.now()
         lifetime = self._backend.lifetime if over.meta.lifetime is None else self._backend.lifetime_of(over)
         token = None
-        if wishes.rotations or lifetime.rotate is not None or not over.handle:
+        if wishes.rotations or lifetime.rotate is not None or not over.handle or wishes.origin is not None:
             token = self._next_token(plan, over, lifetime, now, can_tell=can_tell)
         digest = None if token is None else session._place.digest(token.secret)
         state = advance(
@@ -378,6 +378,9 @@ class Race:
     @staticmethod
     def _next_token(plan: Plan[Any], over: State, lifetime: Lifetime, now: float, *, can_tell: bool) -> Token | None:
         """A new one, or the same handle with a new secret, when one is due."""
+        origin = plan.wishes.origin
+        if origin is not None and (over.handle or origin.handle):
+            return Token(over.handle or origin.handle, new_secret())
         if not over.handle:
             return new_token()
         presented = plan.session._presented

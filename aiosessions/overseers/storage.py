@@ -1,7 +1,7 @@
 """A Store that keeps the state in a Storer; the client holds a token that refers to it."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
@@ -25,8 +25,10 @@ from aiosessions._store import SessionInfo, Store, Untyped
 from aiosessions._tokens import is_handle
 from aiosessions._watched import watch
 from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.beside import Import
 from aiosessions.overseers.changes import Changes, Plan, Updated, ending_of, gone
 from aiosessions.overseers.devices import Devices
+from aiosessions.overseers.imports_stored import StoredImports
 from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.overseers.race import META_BYTES, Race
@@ -70,6 +72,8 @@ class StorageOverseer(Overseer[T]):
         on_event: called with every Event, in the request.
         on_storer_error: `get` cannot read: "raise" a StorerError, or go on with a "new" session that cannot be saved.
         on_reuse: a secret that a rotation retired came back: "ignore" it, or "destroy" the session.
+        imports: what clients bring from before a switch, where no token of ours came: importers and an `Alias` of
+            `aiosessions.migration`, asked in their order.
         clock: unix seconds.
 
     Raises:
@@ -94,6 +98,7 @@ class StorageOverseer(Overseer[T]):
         on_event: Callable[[Event], None] | None = None,
         on_storer_error: Literal["raise", "new"] = "raise",
         on_reuse: Literal["ignore", "destroy"] = "ignore",
+        imports: Sequence[Import[T]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         for option, value, choices in (
@@ -130,6 +135,11 @@ class StorageOverseer(Overseer[T]):
             on_storer_error,
             on_reuse,
         )
+        if imports:
+            home = StoredImports(
+                self._backend, self._loading, checked, namespace, self._session_type, self._blank, on_storer_error
+            )
+            self._take_over(imports, home)
         if sealer is not None:
             self._sealed.prove(self.places.own, self.lifetime)
 
@@ -227,7 +237,7 @@ class StorageOverseer(Overseer[T]):
         session, state, wishes = plan.session, plan.state, plan.wishes
         if session._standing == "unread":
             raise StorerError(f"session {session.name!r} could not be read, so it is not overwritten")
-        if (not state.handle or wishes.rotations) and not plan.can_tell:
+        if (not state.handle or wishes.rotations or wishes.origin is not None) and not plan.can_tell:
             raise ResponseStartedError(
                 f"session {session.name!r} has a new token, and the headers have left, or nobody sends any: save it "
                 "before, or give the response or Exchange"
@@ -283,7 +293,7 @@ class StorageOverseer(Overseer[T]):
         await self._backend.end(session._place, ending)
 
     async def _update(self, session: Session[T], change: Callable[[T], T | None]) -> None:
-        if not session.handle:
+        if not session.handle or (session._wishes is not None and session._wishes.origin is not None):
             await super()._update(session, change)
             return
 

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
+from msgspec.structs import replace
+
 from aiosessions._errors import ConflictError, SessionError
+from aiosessions._origin import Origin
 from aiosessions._session import Session
-from aiosessions.overseers.backend import Backend
+from aiosessions._tokens import new_version
+from aiosessions.overseers.backend import ATTEMPTS, Backend
 from aiosessions.overseers.changes import Changes, Plan, Updated
 from aiosessions.overseers.race import Race, Won
 from aiosessions.overseers.sliding import Sliding
@@ -48,7 +52,8 @@ class Writing(Generic[T]):
         """
         session, place, wishes = plan.session, plan.session._place, plan.wishes
         try:
-            won = await self._race.write(plan, update)
+            origin = wishes.origin
+            won = await (self._race.write(plan, update) if origin is None else self._taken(plan, origin))
         except ConflictError:
             if not plan.is_changed and not wishes.is_claim:
                 return True
@@ -75,6 +80,26 @@ class Writing(Generic[T]):
             session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
         return True
 
+    async def _taken(self, plan: Plan[T], origin: Origin) -> Won | None:
+        """Make ours of what is imported, or write on what another request has made of it; None: it is gone."""
+        place, over, storer = plan.session._place, plan.state, self._backend.storer
+        for _ in range(ATTEMPTS):
+            made = self._changes.saved(plan, over)
+            won, record = self._race.compose(plan, over, made, new_version(), can_tell=plan.can_tell)
+            key = place.key(won.state.handle)
+            if not await storer.create(key, record):
+                origin.standing = "others"
+                state = replace(plan.state, handle=won.state.handle)
+                return await self._race.write(replace(plan, state=state, wishes=replace(plan.wishes, origin=None)))
+            claimed = await origin.claim(won.state)
+            if claimed is True or (claimed is False and plan.wishes.is_login):
+                return won
+            await storer.delete(key, version=record.version)
+            if claimed is False:
+                return None
+            over = claimed
+        raise ConflictError(f"session {plan.session.name!r}: others kept writing it under its older name; try again")
+
     async def send_again(self, plan: Plan[T]) -> None:
         """What was only read or touched; where it cannot be written it is touched, which takes no more room."""
         session = plan.session
@@ -87,7 +112,9 @@ class Writing(Generic[T]):
             seen = await touch(session._place, plan.state)
             session._settled(plan, seen or plan.state, presented=session._presented)
 
-    def _kind(self, plan: Plan[T], won: Won) -> Literal["created", "regenerated", "saved", "touched"]:
+    def _kind(self, plan: Plan[T], won: Won) -> Literal["created", "imported", "regenerated", "saved", "touched"]:
+        if plan.wishes.origin is not None:
+            return "imported" if plan.wishes.origin.standing == "ours" else "saved"
         if won.state.handle != plan.state.handle:
             return "created"
         if won.digest is not None:

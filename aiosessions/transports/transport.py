@@ -26,6 +26,7 @@ class Carried(Discreet, frozen=True):
         present: whether something came at all.
         duplicate: whether it came more than once, and is therefore no session.
         chunks: the names of the chunk cookies that came.
+        others: what came beside it, from before a switch.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("where", "present", "duplicate")
@@ -35,6 +36,12 @@ class Carried(Discreet, frozen=True):
     present: bool = False
     duplicate: bool = False
     chunks: tuple[str, ...] = ()
+    others: tuple["Carried", ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is something to clear."""
+        return self.present or bool(self.others)
 
 
 class Transport(Protocol):

@@ -1,0 +1,172 @@
+"""Where an imported session came from: claimed once ours is stored, and ended with it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiosessions._errors import StorerError
+from aiosessions._events import Reporter
+from aiosessions._origin import Whose
+from aiosessions._place import Place
+from aiosessions._state import Ending, State
+from aiosessions._tokens import new_version
+from aiosessions.overseers.backend import Backend
+from aiosessions.overseers.importer import Importer
+from aiosessions.storers.storer import Record, Storer
+
+__all__ = ["Foreign", "Marks", "Renamed"]
+
+
+class Marks:
+    """Which tokens of other software have been imported: one mark for each, for as long as the token would count.
+
+    Args:
+        storer: keeps them.
+        namespace: of the store.
+        now: unix seconds.
+    """
+
+    def __init__(self, storer: Storer, namespace: str, now: Callable[[], float]) -> None:
+        self._storer = storer
+        self._prefix = f"{namespace}:~imported:"  # "~" begins no session's name
+        self._now = now
+
+    async def read(self, handle: str) -> bytes | None:
+        """What stands there of the session that was made; None: there is no mark."""
+        record = await self._storer.read(self._prefix + handle)
+        return None if record is None else record.value
+
+    async def leave(self, handle: str, made: bytes, until: float | None) -> bool:
+        """Mark a token; False: somebody else has.
+
+        Args:
+            handle: of the session that is made of it: a digest of the token.
+            made: what is to stand there.
+            until: when the token would not count any longer, unix seconds; None: never.
+        """
+        now = self._now()
+        record = Record(made, b"", None, now, now, until, new_version())
+        return await self._storer.create(self._prefix + handle, record)
+
+
+class Foreign:
+    """A token of other software.
+
+    Args:
+        importer: reads and ends it.
+        text: the token.
+        place: of the session that is made of it.
+        handle: of that session, a digest of the token: two requests make one.
+        until: when it would not count any longer, unix seconds; None: never.
+        marks: None: nothing remembers it.
+        pack: what its mark says of the session that is made.
+        unpack: which session that is, by its handle; None: that is not said there, or none that the token opens.
+        undo: ends the session that another request has made: of that handle, and the state that its mark says.
+        report: where events go.
+
+    Attributes:
+        standing: see `Origin`.
+    """
+
+    def __init__(
+        self,
+        importer: Importer[Any],  # Any: of a store of any type
+        text: str,
+        place: Place,
+        handle: str,
+        until: float | None,
+        marks: Marks | None,
+        *,
+        pack: Callable[[State], bytes],
+        unpack: Callable[[str, bytes], State | None],
+        undo: Callable[[Place, str, State | None], Awaitable[object]],
+        report: Reporter,
+    ) -> None:
+        self._importer = importer
+        self._text = text
+        self._place = place
+        self.handle: str = handle
+        self._until = until
+        self._marks = marks
+        self._pack = pack
+        self._unpack = unpack
+        self._undo = undo
+        self._report = report
+        self.standing: Whose = "nobody"
+
+    async def claim(self, made: State) -> State | bool:
+        """See `Origin.claim`."""
+        is_open = made.handle == self.handle and not made.meta.epoch  # the token opens nothing that a login has made
+        is_ours = await self._leave(self._pack(made) if is_open else b"")
+        self.standing = "ours" if is_ours else "others"
+        return is_ours or await self._imported() or False
+
+    async def _leave(self, made: bytes) -> bool:
+        return self._marks is None or await self._marks.leave(self.handle, made, self._until)
+
+    async def _imported(self) -> State | None:
+        """What another request has made of it, as far as its mark says."""
+        made = None if self._marks is None else await self._marks.read(self.handle)
+        return None if made is None else self._unpack(self.handle, made)
+
+    async def end(self, *, is_wanted: bool) -> None:
+        """See `Origin.end`."""
+        is_left = self.standing == "nobody"
+        if (is_wanted or is_left) and not await self._leave(b""):
+            await self._undo(self._place, self.handle, await self._imported())
+        try:
+            await self._importer.delete(self._text)
+        except StorerError as error:
+            if is_wanted or is_left:
+                raise
+            self._report("store_failed", self._place.name, self.handle, reason=type(error.__cause__).__name__)
+
+
+class Renamed:
+    """A session of ours under an older name.
+
+    Args:
+        place: the older one.
+        ending: what ends there.
+        end: ends it.
+        backend: of the store; None: the client holds it.
+
+    Attributes:
+        handle: "": it keeps the one that it has.
+        standing: see `Origin`.
+    """
+
+    handle: str = ""
+
+    def __init__(
+        self,
+        place: Place,
+        ending: Ending,
+        end: Callable[[Place, Ending], Awaitable[object]],
+        backend: Backend | None = None,
+    ) -> None:
+        self._place = place
+        self._ending = ending
+        self._end = end
+        self._backend = backend
+        self.standing: Whose = "nobody"
+
+    async def claim(self, made: State) -> State | bool:  # noqa: ARG002  # see Origin
+        """See `Origin.claim`: whoever removes the older record has moved it."""
+        self.standing = "ours"
+        backend, state = self._backend, self._ending.state
+        if backend is None or state is None:
+            return True
+        if await backend.storer.delete(self._place.key(state.handle), version=state.version):
+            return True
+        newest = await backend.newest(self._place, state)
+        if newest is None:
+            self.standing = "others"
+            return False
+        self._ending = Ending(newest)
+        return newest
+
+    async def end(self, *, is_wanted: bool) -> None:
+        """See `Origin.end`."""
+        if is_wanted or self.standing == "nobody":
+            is_anyhow = is_wanted and self._ending.state is not None
+            await self._end(self._place, self._ending._replace(is_wanted=is_wanted, is_anyhow=is_anyhow))
