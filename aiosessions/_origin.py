@@ -14,9 +14,13 @@ class Origin(Protocol):
 
     Attributes:
         standing: who has imported it: `ours` is this request.
+        is_in_place: it is ours, where it belongs, and only the token that came has to be replaced.
     """
 
     standing: Whose
+
+    @property
+    def is_in_place(self) -> bool: ...
 
     @property
     def handle(self) -> str:

@@ -129,11 +129,12 @@ class StoredImports(Generic[T]):
     ) -> Session[T] | None:
         """See `Home.renamed`. The handle stays; the older secret opens until the newer one has come."""
         found = await self._loading.load(older, theirs, reply, touch=False)
+        is_in_place = older.prefix == place.prefix  # it had another transport
         if found.handle:
-            origin = Renamed(older, Ending(found._state), self._backend.end, self._backend)
-            ended = (Ending(None, origin=origin),)
+            origin = Renamed(older, Ending(found._state), self._backend.end, self._backend, is_in_place=is_in_place)
+            ended = () if is_in_place else (Ending(None, origin=origin),)
             return self._moved(place, carried, reply, found, ended=ended, wishes=Wishes(origin=origin))
-        if found._standing == "fine":
+        if found._standing == "fine" and not is_in_place:
             found = await self._loading.load(older.moved_to(place), theirs, reply, touch=False)
             if found.handle:
                 return self._moved(place, carried, reply, found)

@@ -65,7 +65,10 @@ class Foreign:
 
     Attributes:
         standing: see `Origin`.
+        is_in_place: likewise.
     """
+
+    is_in_place: bool = False
 
     def __init__(
         self,
@@ -111,8 +114,11 @@ class Foreign:
     async def end(self, *, is_wanted: bool) -> None:
         """See `Origin.end`."""
         is_left = self.standing == "nobody"
-        if (is_wanted or is_left) and not await self._leave(b""):
-            await self._undo(self._place, self.handle, await self._imported())
+        if is_wanted or is_left:
+            if not await self._leave(b""):
+                await self._undo(self._place, self.handle, await self._imported())
+            elif is_left:
+                self._report("destroyed", self._place.name, self.handle, reason="" if is_wanted else "replaced")
         try:
             await self._importer.delete(self._text)
         except StorerError as error:
@@ -129,10 +135,12 @@ class Renamed:
         ending: what ends there.
         end: ends it.
         backend: of the store; None: the client holds it.
+        is_in_place: see `Origin`.
 
     Attributes:
         handle: "": it keeps the one that it has.
         standing: see `Origin`.
+        is_in_place: likewise.
     """
 
     handle: str = ""
@@ -143,7 +151,10 @@ class Renamed:
         ending: Ending,
         end: Callable[[Place, Ending], Awaitable[object]],
         backend: Backend | None = None,
+        *,
+        is_in_place: bool = False,
     ) -> None:
+        self.is_in_place: bool = is_in_place
         self._place = place
         self._ending = ending
         self._end = end

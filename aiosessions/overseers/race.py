@@ -378,12 +378,12 @@ class Race:
     @staticmethod
     def _next_token(plan: Plan[Any], over: State, lifetime: Lifetime, now: float, *, can_tell: bool) -> Token | None:
         """A new one, or the same handle with a new secret, when one is due."""
-        origin = plan.wishes.origin
+        origin, presented = plan.wishes.origin, plan.session._presented
         if origin is not None and (over.handle or origin.handle):
-            return Token(over.handle or origin.handle, new_secret())
+            is_told = origin.is_in_place and not over.meta.secrets.is_newest(presented)  # by another request
+            return None if is_told else Token(over.handle or origin.handle, new_secret())
         if not over.handle:
             return new_token()
-        presented = plan.session._presented
         if plan.wishes.rotations or (can_tell and over.meta.secrets.is_due(presented, lifetime, now=now)):
             return Token(over.handle, new_secret())
         return None

@@ -82,6 +82,11 @@ class Writing(Generic[T]):
 
     async def _taken(self, plan: Plan[T], origin: Origin) -> Won | None:
         """Make ours of what is imported, or write on what another request has made of it; None: it is gone."""
+        if origin.is_in_place:
+            won = await self._race.write(plan)
+            origin.standing = "ours" if won is not None and won.digest is not None else "others"
+            return won
+
         place, over, storer = plan.session._place, plan.state, self._backend.storer
         for _ in range(ATTEMPTS):
             made = self._changes.saved(plan, over)
