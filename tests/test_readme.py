@@ -1,6 +1,8 @@
 """What the README and docs/ show is executed."""
 
+import base64
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -12,9 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from itsdangerous import TimestampSigner
 
 import aiosessions
-from aiosessions import AESGCMSealer, CookieOverseer, Exchange, StorageOverseer, Store, new_key
+from aiosessions import AESGCMSealer, CookieOverseer, Exchange, HeaderTransport, StorageOverseer, Store, new_key
 from aiosessions.testing import Browser, HandshakeDeniedError, WebSocketClosedError, signed_in
 
 Shown = dict[str, Any]  # Any: what a block defines
@@ -202,6 +205,26 @@ async def changes_a_type(shown: Shown) -> None:
     assert (await today.get(Exchange(from_before))).value == shown["After"](["tea"], None)
 
 
+async def switches(shown: Shown) -> None:
+    async with Browser(shown["app"]) as browser:
+        assert (await browser.get("/")).status == 401
+        keys = base64.b64encode(json.dumps({"user_id": 7, "cart": ["tea"]}).encode())
+        older = TimestampSigner("the secret_key of before").sign(keys).decode()
+        for headers in ({"Cookie": f"session={older}"}, None):
+            assert (await browser.get("/", headers=headers)).json() == {"user": "7", "cart": ["tea"]}
+
+
+async def is_renamed(shown: Shown) -> None:
+    for store, older in ((shown["renamed"], None), (shown["to_cookies"], HeaderTransport())):
+        before = StorageOverseer(shown["Settings"], store._backend.storer, transport=older)
+        headers = list((await signed_in(before, "ann", shown["Settings"]("dark"))).headers.items())
+        exchange = Exchange(headers)
+        session = await store.get(exchange)
+        assert (session.user_id, session.value.theme) == ("ann", "dark")
+        await store.save(session, exchange)
+        assert await opens(before, headers) is None or older is not None
+
+
 VISITS: dict[str, Callable[[Shown], Awaitable[None]]] = {
     "docs/requests.md:1": without_a_framework,
     "docs/testing.md:1": lambda shown: shown["test_hello"](),
@@ -212,6 +235,8 @@ VISITS: dict[str, Callable[[Shown], Awaitable[None]]] = {
     "docs/key-rotation.md:1": follows_the_environment,
     "docs/key-rotation.md:2": rings,
     "docs/changing-a-type.md:1": changes_a_type,
+    "docs/switching.md:1": switches,
+    "docs/switching.md:2": is_renamed,
 }
 """What a block is for, by its page and its number there."""
 

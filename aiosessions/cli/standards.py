@@ -216,6 +216,9 @@ def _cookies(store: Overseer[Any]) -> Iterator[Row]:  # Any: of any type
         else:
             yield _row(source, requirement, as_sent, weak=weak)
 
+    older = [] if store._importing is None else store._importing.unprotected()
+    if older:
+        yield _row("ASVS 5 3.3.3", "what is imported comes under protected names", "imports=", weak=older)
     is_partitioned = first is not None and "partitioned" in first.attributes
     yield _row(
         "CHIPS",

@@ -1,6 +1,7 @@
 """From what came before a switch to a session of ours: asked only where no token of ours came at all."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
@@ -104,6 +105,14 @@ class Importing(Generic[T]):
         self._make = make
         self._now = now
         self._report = report
+
+    def unprotected(self) -> list[str]:
+        """What is read from cookies that another host of the domain can plant, for audits."""
+        return [
+            f"imports={source.given!r}: any host of the domain can plant one, {_until(source.given.until)}"
+            for where, source in self._sources.items()
+            if where.startswith("cookie ") and not where.startswith("cookie __Host-")
+        ]
 
     async def load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
         """The session of what came, in the order in which it was given to the store; a bad one never raises.
@@ -220,3 +229,7 @@ class Importing(Generic[T]):
             return None
         state = State.blank(data, self._now(), Meta(flashes=flashes))
         return value, structs.replace(state, owner=owner)
+
+
+def _until(until: datetime | None) -> str:
+    return "with no until=" if until is None else f"until {until:%Y-%m-%d}"
