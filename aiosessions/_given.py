@@ -5,7 +5,13 @@ from datetime import datetime, timedelta
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["check_part", "check_until", "seconds_within"]
+__all__ = ["check_max_age", "check_part", "check_until", "seconds_within"]
+
+
+def check_max_age(max_age: object) -> None:
+    """Raise ConfigError unless it is a positive duration, or None."""
+    if max_age is not None and not (isinstance(max_age, timedelta) and max_age > timedelta(0)):
+        raise ConfigError(f"max_age={max_age!r}: give a positive timedelta, or None")
 
 
 def check_part(option: str, part: object, methods: Sequence[str], fix: str) -> None:

@@ -20,6 +20,14 @@ FOLDERS = {
     "transports": {"_discreet", "_errors", "_lifetime", "_request"},
     "sealers": {"_base64url", "_discreet", "_errors", "_given"},
     "storers": {"_discreet", "_errors", "_given"},
+    "migration": {"_base64url", "_errors", "overseers.importer"},
+    "migration.redis": {
+        "_errors",
+        "overseers.importer",
+        "storers._redis_driver",
+        "storers._redis_server",
+        "storers.bounded",
+    },
     "storers.encrypted": {"_base64url", "_errors", "sealers.aesgcm", "sealers.keys", "sealers.ring"},
 }
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
@@ -67,9 +75,14 @@ def test_a_folder_knows_itself_and_the_words_below(name: str) -> None:
         assert others <= allowed
 
 
-@pytest.mark.parametrize("name", sorted(name for name in core() if not name.startswith("overseers")))
+@pytest.mark.parametrize("name", sorted(name for name in core() if not name.startswith(("migration", "overseers"))))
 def test_nothing_below_the_overseers_knows_them(name: str) -> None:
     assert not {known for known in our_imports(core()[name]) if known.startswith("overseers")}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in core() if not name.startswith("migration")))
+def test_only_who_imports_from_other_software_knows_how(name: str) -> None:
+    assert not {known for known in our_imports(core()[name]) if known.startswith("migration")}
 
 
 def test_no_import_goes_in_a_circle() -> None:

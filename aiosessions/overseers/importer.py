@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from aiosessions._discreet import Discreet
 from aiosessions._errors import ConfigError
-from aiosessions._given import check_until, seconds_within
+from aiosessions._given import check_max_age, check_until
 from aiosessions.transports.cookies import CookieOptions
 
 __all__ = ["Data", "Importer", "NotImportedError", "Theirs"]
@@ -65,6 +65,8 @@ class Importer(ABC, Generic[T_co]):
         ConfigError: an argument cannot work; names it and the fix.
     """
 
+    cookie: str = ""  # a traceback shows it half made
+
     def __init__(
         self,
         *,
@@ -79,14 +81,13 @@ class Importer(ABC, Generic[T_co]):
     ) -> None:
         if not _COOKIE.fullmatch(str(cookie)):
             raise ConfigError(f"cookie={cookie!r:.80}: give the name of their cookie, to the letter")
-        if max_age is not None and seconds_within(max_age) <= 0:
-            raise ConfigError(f"max_age={max_age!r}: give a positive timedelta, or None")
+        check_max_age(max_age)
         check_until(until)
         for option, function in (("to", to), ("user", user)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{option}={type(function).__name__}: give a function of the session's keys")
 
-        self.cookie: str = cookie
+        self.cookie = cookie
         # browsers ignore a leading dot (RFC 6265 §5.2.3), and so do they who set it
         bare = None if domain is None else domain.removeprefix(".")
         is_secure = cookie.startswith(("__Host-", "__Secure-"))  # what is not, browsers drop under such a name
@@ -112,11 +113,15 @@ class Importer(ABC, Generic[T_co]):
             NotImportedError: it is not theirs, or too old.
         """
 
-    async def fetch(self, text: str) -> Theirs | None:
+    async def fetch(self, text: str, *, now: float) -> Theirs | None:
         """What their backend keeps for a token, where `open` said no data; None: nothing that they would take.
 
+        Args:
+            text: as in `open`.
+            now: unix seconds.
+
         Raises:
-            NotImportedError: it is not what that software makes.
+            NotImportedError: it is not what that software makes, or too old.
             StorerError: the backend failed, or did not answer in time.
         """
         raise NotImplementedError(text)

@@ -156,7 +156,7 @@ class Importing(Generic[T]):
             if session is not None:
                 return session
             if said.data is None:
-                fetched = await importer.fetch(text)
+                fetched = await importer.fetch(text, now=self._now())
                 if fetched is None:
                     self._report("rejected", place.name, reason="unknown")
                     return None

@@ -23,7 +23,7 @@ try:
         RedisError,
     )
 except ImportError as error:
-    raise ImportError('RedisStorer needs redis-py: pip install "aiosessions[redis]"') from error
+    raise ImportError('redis-py is missing: pip install "aiosessions[redis]"') from error
 
 __all__ = [
     "DRIVER_ERRORS",

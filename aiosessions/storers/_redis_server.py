@@ -217,6 +217,12 @@ class RedisServer:
         async with self.operation():
             return await self._by_pool(lambda: (node or self._driver).execute_command(*command))
 
+    async def together(self, *commands: _Command) -> list[Any]:  # Any: what redis-py makes of the answers
+        """Send some commands in one trip. What one of them failed with is its answer."""
+        async with self.operation():
+            answers = await self._by_pool(partial(self._in_one_trip, commands, 0))
+        return [self._told(answer) for answer in answers]
+
     async def _run(self, scripts: Sequence[Sequence[Call]], replicas: int) -> list[Any]:  # Any: what scripts answer
         """What each call is answered, where those that one script runs together come together."""
         answers = await self._send([_command(calls, in_full=False) for calls in scripts], replicas)
