@@ -20,7 +20,7 @@ FOLDERS = {
     "transports": {"_discreet", "_errors", "_lifetime", "_request"},
     "sealers": {"_base64url", "_discreet", "_errors", "_given"},
     "storers": {"_discreet", "_errors", "_given"},
-    "migration": {"_base64url", "_errors", "overseers.importer"},
+    "migration": {"_base64url", "_errors", "overseers.alias", "overseers.importer"},
     "migration.redis": {
         "_errors",
         "overseers.importer",

@@ -33,6 +33,7 @@ from aiosessions import (
 )
 from aiosessions._request import RequestView, ResponseView
 from aiosessions.cli import main
+from aiosessions.migration import Alias, StarletteCookie
 from aiosessions.sealers.sealer import Claims
 from aiosessions.transports.transport import Carried
 
@@ -213,6 +214,8 @@ COPIES = ("ASVS 5 7.2.4", "ASVS 5 7.4.1", "ASVS 5 7.4.2", "ASVS 5 7.4.3", "OWASP
             {"storer": storer_from_url("memcached://localhost")},
             dict.fromkeys(("ASVS 5 7.4.2", "ASVS 5 7.4.3", "ASVS 5 7.5.2"), "storer=MemcachedStorer"),
         ),
+        ({"imports": [StarletteCookie[Any]("theirs")]}, {"ASVS 5 3.3.3": "with no until="}),
+        ({"imports": [Alias("old", transport=cookies(prefix=False))]}, {"ASVS 5 3.3.3": "imports=Alias('old')"}),
         ({"sealer": JWTSealer(KEYS, accept_typ=["JWT"])}, {"ASVS 5 9.1.1": "accept_typ=['jwt']"}),
         ({"sealer": JWTSealer(KEYS, leeway=HOUR)}, {"ASVS 5 9.1.1": "leeway=1:00:00"}),
         ({"sealer": Lax("changed")}, {"ASVS 5 7.2.1": "sealer=Lax: it opens a token that was changed"}),

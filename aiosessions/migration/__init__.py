@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from aiosessions.overseers.alias import Alias
 from aiosessions.overseers.importer import Importer
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from aiosessions.migration.signed import FlaskCookie as FlaskCookie
     from aiosessions.migration.signed import StarletteCookie as StarletteCookie
 
-__all__ = ["AiohttpCookie", "AiohttpRedis", "FlaskCookie", "Importer", "StarletteCookie", "StarsessionsRedis"]
+__all__ = ["AiohttpCookie", "AiohttpRedis", "Alias", "FlaskCookie", "Importer", "StarletteCookie", "StarsessionsRedis"]
 
 _WHEN_ASKED_FOR = {
     "AiohttpCookie": "aiosessions.migration.aiohttp",

@@ -160,7 +160,7 @@ class Importing(Generic[T]):
                 if fetched is None:
                     self._report("rejected", place.name, reason="unknown")
                     return None
-                said = fetched
+                said, origin.until = fetched, _earlier(source.until, fetched.ends_at)
         except NotImportedError as error:
             self._refuse(place, error)
             return None
@@ -193,7 +193,7 @@ class Importing(Generic[T]):
             return None
 
         handle = _base64url.encode(sha256(f"import\0{place.bound}\0{text}".encode()).digest()[:18])
-        until = min((end for end in (source.until, said.ends_at) if end is not None), default=None)
+        until = _earlier(source.until, said.ends_at)
         return self._home.origin(place, importer, text, handle, until), importer, text, said
 
     def _refuse(self, place: Place, error: NotImportedError) -> None:
@@ -229,6 +229,10 @@ class Importing(Generic[T]):
             return None
         state = State.blank(data, self._now(), Meta(flashes=flashes))
         return value, structs.replace(state, owner=owner)
+
+
+def _earlier(*ends: float | None) -> float | None:
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _until(until: datetime | None) -> str:

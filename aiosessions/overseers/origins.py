@@ -66,6 +66,7 @@ class Foreign:
     Attributes:
         standing: see `Origin`.
         is_in_place: likewise.
+        until: see above; of what a backend of theirs keeps it is known once that was asked.
     """
 
     is_in_place: bool = False
@@ -88,7 +89,7 @@ class Foreign:
         self._text = text
         self._place = place
         self.handle: str = handle
-        self._until = until
+        self.until: float | None = until
         self._marks = marks
         self._pack = pack
         self._unpack = unpack
@@ -104,7 +105,7 @@ class Foreign:
         return is_ours or await self._imported() or False
 
     async def _leave(self, made: bytes) -> bool:
-        return self._marks is None or await self._marks.leave(self.handle, made, self._until)
+        return self._marks is None or await self._marks.leave(self.handle, made, self.until)
 
     async def _imported(self) -> State | None:
         """What another request has made of it, as far as its mark says."""
