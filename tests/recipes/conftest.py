@@ -4,6 +4,7 @@ import django
 import pytest
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connections
 
 __all__ = ["django_is_set_up"]
 
@@ -33,3 +34,4 @@ def django_is_set_up(tmp_path_factory: pytest.TempPathFactory) -> None:
     from django.contrib.auth.models import User  # noqa: PLC0415 -- models come after the settings
 
     User.objects.create(username="ann")
+    connections.close_all()
