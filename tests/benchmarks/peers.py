@@ -5,16 +5,20 @@ Each keeps a session for a day, and says `Secure` in its cookie, as ours do.
 
 import os
 from collections.abc import Awaitable, Callable
-from importlib import import_module
 from typing import Any, cast
 
+import aiohttp_session
+import starsessions
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from aiohttp_session.redis_storage import RedisStorage
 from litestar import Litestar, get
 from litestar import Request as LitestarRequest
 from litestar.middleware.session.client_side import CookieBackendConfig
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
+from starsessions.stores.redis import RedisStore
 
 from tests.benchmarks.measure import ACTIONS, Subject, Visit
 from tests.benchmarks.pages import Application, ASGIApp, bare, respond, use
@@ -28,10 +32,6 @@ __all__ = [
     "starsessions_memory",
     "starsessions_redis",
 ]
-
-# Any: only the bench group installs these two, so the type checkers do not see them
-starsessions: Any = import_module("starsessions")
-aiohttp_session: Any = import_module("aiohttp_session")
 
 
 def starlette_signed() -> Application:
@@ -59,7 +59,7 @@ def starsessions_memory() -> Application:
 
 def starsessions_redis(client: Any) -> Application:
     """The same with Redis."""
-    store = import_module("starsessions.stores.redis").RedisStore(connection=client)
+    store = RedisStore(connection=client)
     return _starsessions("RedisStore", store)
 
 
@@ -98,14 +98,13 @@ def litestar_client_side() -> Application:
 
 async def aiohttp_encrypted() -> Subject:
     """aiohttp-session: Fernet, in a cookie."""
-    made: Any = import_module("aiohttp_session.cookie_storage").EncryptedCookieStorage
-    storage = made(os.urandom(32), secure=True, max_age=86_400)
+    storage = EncryptedCookieStorage(os.urandom(32), secure=True, max_age=86_400)
     return await _aiohttp("aiohttp-session EncryptedCookie", storage, clients=1)
 
 
 async def aiohttp_redis(client: Any, *, clients: int) -> Subject:
     """aiohttp-session: Redis, its id in a cookie."""
-    storage = import_module("aiohttp_session.redis_storage").RedisStorage(client, secure=True, max_age=86_400)
+    storage = RedisStorage(client, secure=True, max_age=86_400)
     return await _aiohttp("aiohttp-session Redis", storage, clients=clients)
 
 
@@ -125,7 +124,7 @@ async def _aiohttp(name: str, storage: Any, *, clients: int) -> Subject:
 
     cookies: list[str] = []
     for _ in range(clients):
-        response: web.Response = await middleware(make_mocked_request("GET", "/"), using("write"))
+        response = await middleware(make_mocked_request("GET", "/"), using("write"))
         cookies.extend(f"{key}={morsel.value}" for key, morsel in response.cookies.items())
     assert len(cookies) == clients, "the application sets no cookie"
     models: list[Any] = [  # Any: their parts, which a server's parser makes, have no public names
