@@ -2,9 +2,10 @@
 
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import uvicorn
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from aiosessions import CookieTransport, StorageOverseer, Storer
 from aiosessions.asgi import SessionMiddleware
 
-__all__ = ["Cart", "serving"]
+__all__ = ["Cart", "served", "serving"]
 
 
 @dataclass
@@ -47,11 +48,16 @@ def make_app(storer: Storer) -> SessionMiddleware:
     return SessionMiddleware(Starlette(routes=[Route("/add/{item:int}", add), Route("/", show)]), stores=[store])
 
 
-@asynccontextmanager
-async def serving(storer: Storer) -> AsyncGenerator[str]:
+def serving(storer: Storer) -> AbstractAsyncContextManager[str]:
     """The application under uvicorn on loopback; gives its address."""
+    return served(make_app(storer))
+
+
+@asynccontextmanager
+async def served(app: Callable[..., Any]) -> AsyncGenerator[str]:  # Any: what ASGI hands around
+    """An application under uvicorn on loopback; gives its address."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        server = _Uvicorn(uvicorn.Config(make_app(storer), lifespan="on", log_config=None, backlog=512))
+        server = _Uvicorn(uvicorn.Config(app, lifespan="auto", log_config=None, backlog=512))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve, [listener])
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
