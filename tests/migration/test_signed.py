@@ -239,7 +239,15 @@ class TestForged:
         cookie = peer_of(SECRET).kept({"user": "ann"})
         changed = [cookie[:length] for length in range(len(cookie))]
         changed += [cookie[:place] + "!" + cookie[place:] for place in range(len(cookie) + 1)]
-        changed += [cookie + cookie, cookie + "=", cookie + ".", "." + cookie, f'"{cookie}"', cookie + "é"]
+        changed += [
+            cookie + cookie,
+            cookie + "=",
+            cookie + ".",
+            "." + cookie,
+            f'"{cookie}"',
+            cookie + "é",
+            "\ud800" + cookie,
+        ]
         for text in changed:
             assert refused(importer, text) == "forged"
 
