@@ -80,12 +80,11 @@ class AiohttpCookie(Importer[T_co]):
 
     def _decrypted(self, text: str) -> tuple[bytes, float | None]:
         """What it says, and when it was signed, unix seconds; None: it does not say."""
-        raw = spelled(text, b"-_")
-        if raw is not None and raw.startswith(b"\x80"):
+        if spelled(text, b"-_") is not None:
             try:
                 return self._fernet.decrypt(text), self._fernet.extract_timestamp(text)
-            except InvalidToken:
-                pass  # one byte in 256 begins a nonce like this
+            except InvalidToken:  # at its first byte mostly; one nonce of NaCl in 256 begins like Fernet
+                pass
 
         raw = spelled(text)
         if raw is not None and self._box is not None:

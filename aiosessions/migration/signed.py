@@ -16,8 +16,8 @@ from aiosessions.overseers.importer import Data, Importer, NotImportedError, The
 try:
     from itsdangerous import BadData, TimestampSigner
     from itsdangerous.encoding import base64_decode
-except ImportError as error:
-    raise ImportError('itsdangerous is missing: pip install "aiosessions[migration]"') from error
+except ImportError as _error:
+    raise ImportError('itsdangerous is missing: pip install "aiosessions[migration]"') from _error
 
 __all__ = ["FlaskCookie", "StarletteCookie"]
 

@@ -198,6 +198,12 @@ class TestWhatTheyKeep:
             await peer.emptied(identity)
             assert await imported(peer.importer, identity) is None
 
+    async def test_a_record_of_nothing_is_none(self, peer_of: Callable[..., Any], redis_client: Redis) -> None:
+        """As they read it."""
+        async with peer_of() as peer:
+            await redis_client.set(peer.key(STARSESSIONS_ID), b"", ex=60)
+            assert await imported(peer.importer, STARSESSIONS_ID) is None
+
     async def test_it_is_one_round_trip(self, peer_of: Callable[..., Any], valkey_server: ValkeyServer) -> None:
         async with (
             Proxy(valkey_server.host, valkey_server.port) as proxy,

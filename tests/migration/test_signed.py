@@ -239,7 +239,15 @@ class TestForged:
         cookie = peer_of(SECRET).kept({"user": "ann"})
         changed = [cookie[:length] for length in range(len(cookie))]
         changed += [cookie[:place] + "!" + cookie[place:] for place in range(len(cookie) + 1)]
-        changed += [cookie + cookie, cookie + "=", cookie + ".", "." + cookie, f'"{cookie}"', cookie + "é"]
+        changed += [
+            cookie + cookie,
+            cookie + "=",
+            cookie + ".",
+            "." + cookie,
+            f'"{cookie}"',
+            cookie + "é",
+            "\ud800" + cookie,
+        ]
         for text in changed:
             assert refused(importer, text) == "forged"
 
@@ -281,13 +289,13 @@ class TestMalformed:
         assert refused(importer, signed(SECRET, b"".join(payload.split(b"\xff")) or b"A", flask=True)) == "malformed"
         assert refused(StarletteCookie[Data](SECRET), signed(SECRET, b"A", flask=False)) == "malformed"
 
-    @pytest.mark.parametrize("depth", [1_500, 5_900])
+    @pytest.mark.parametrize("depth", [900, 1_500, 5_900])
     def test_what_is_nested_too_deep(self, depth: int) -> None:
+        """How deep that is, is Python's to say."""
         document = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
-        payload = b64encode(document)
-        assert refused(StarletteCookie[Data](SECRET), signed(SECRET, payload, flask=False)) == "malformed"
+        assert_read_or_malformed(StarletteCookie(SECRET), signed(SECRET, b64encode(document), flask=False))
         packed = b"." + base64_encode(zlib.compress(b'{"a":' * 40_000 + b"1" + b"}" * 40_000))
-        assert refused(FlaskCookie[Data](SECRET), signed(SECRET, packed, flask=True)) == "malformed"
+        assert_read_or_malformed(FlaskCookie(SECRET), signed(SECRET, packed, flask=True))
 
     def test_a_bomb_does_not_go_off(self) -> None:
         """10 MB in 14 kB: a quarter of a megabyte of it is read."""
