@@ -157,9 +157,11 @@ class Importing(Generic[T]):
                 return session
             if said.data is None:
                 fetched = await importer.fetch(text, now=self._now())
-                if fetched is None:
-                    self._report("rejected", place.name, reason="unknown")
-                    return None
+                if fetched is None:  # or another request has imported it meanwhile
+                    session = await self._home.again(place, carried, reply, origin, touch=touch)
+                    if session is None:
+                        self._report("rejected", place.name, reason="unknown")
+                    return session
                 said, origin.until = fetched, _earlier(source.until, fetched.ends_at)
         except NotImportedError as error:
             self._refuse(place, error)

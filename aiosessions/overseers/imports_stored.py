@@ -80,8 +80,10 @@ class StoredImports(Generic[T]):
         """See `Home.again`. No secret came, and none is sent, until the session is rotated: then the token is dead."""
         await self._backend.holder.ready()
         state, is_unreadable = await self._backend.read(place, origin.handle)
-        if state is None and not is_unreadable and await self._marks.read(origin.handle) is None:
-            return None
+        if state is None and not is_unreadable:
+            if await self._marks.read(origin.handle) is None:
+                return None
+            state, _ = await self._backend.read(place, origin.handle)  # marked since, and stored before that
         if state is None or state.meta.epoch:
             self._report("rejected", place.name, origin.handle, reason="imported before")
             return self._blank(place, carried, reply, standing=self._standing(state))
