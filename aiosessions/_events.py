@@ -31,6 +31,7 @@ EventKind = Literal[
     "token_reused",
     "unreadable",
     "store_failed",
+    "storer_call",
 ]
 
 _LEVELS: dict[EventKind, int] = {
@@ -56,6 +57,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         user_id: the user bound to it.
         reason: why, in a word or two: `unknown`, `wrong secret`, `malformed`, ...
         fields: those that a merge had to decide, or the one that no longer fits.
+        operation: of a `storer_call`, which method: `read`, `create`, `replace`, `touch`, `delete`, ... Its *reason* is
+            the class of the error that it raised, "" if it raised none. Such events are not logged.
+        seconds: how long it took.
+        size: bytes of value and meta that it read or wrote.
+        storer: the class of the storer that it reached.
     """
 
     kind: EventKind
@@ -64,6 +70,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None = None
     reason: str = ""
     fields: tuple[str, ...] = ()
+    operation: str = ""
+    seconds: float | None = None
+    size: int | None = None
+    storer: str = ""
 
 
 class Reporter:
@@ -94,11 +104,16 @@ class Reporter:
             line = (name, _on_one_line(handle) or "-", kind, user_id, _on_one_line(about))
             logger.log(level, "session %s %.80s %s user=%.80r %.200s", *line)
 
+        if self._on_event is not None:
+            self.tell(Event(kind, name, handle, user_id, reason, fields))
+
+    def tell(self, event: Event) -> None:
+        """Hand it to the application, if that listens; not to the log."""
         if self._on_event is None:
             return
 
         try:
-            self._on_event(Event(kind, name, handle, user_id, reason, fields))
+            self._on_event(event)
         except Exception:  # the application's own function: a broken audit trail must not break the request
             logger.exception("on_event raised")
 

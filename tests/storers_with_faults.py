@@ -26,6 +26,7 @@ from aiosessions import (
 from aiosessions.asgi import Connection, SessionMiddleware
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock
+from tests.facts import facts
 
 __all__ = ["ALL", "ENDING", "REVOKING", "Cart", "FaultyStorer", "Gate", "Handler", "Scene", "adding", "noting"]
 
@@ -165,7 +166,7 @@ class Scene:
 
     def another(self, value_type: Any, **options: Any) -> Any:  # Any: an overseer of either kind, of any type
         """A store on the same backend, with the same keys: another process, or another version of the application."""
-        options = {"on_event": self.events.append, "clock": self.clock.now, **options}
+        options = {"on_event": facts(self.events), "clock": self.clock.now, **options}
         match self.kind:
             case "stored":
                 return StorageOverseer(value_type, self.storer, **options)

@@ -31,9 +31,9 @@ FOLDERS = {
     "storers.encrypted": {"_base64url", "_errors", "sealers.aesgcm", "sealers.keys", "sealers.ring"},
 }
 """A StorageOverseer is a value type, a storer, a sealer, a transport: what each folder knows beside itself."""
-ADAPTERS = {"_lifespan", "aiohttp", "asgi", "fastapi", "litestar", "origins", "quart"}
+ADAPTERS = {"_lifespan", "aiohttp", "asgi", "fastapi", "litestar", "origins", "quart", "telemetry"}
 TOOLS = {"__main__", "cli", "demo", "testing"}
-DRIVERS = {"aiomcache", "asyncpg", "emcache", "redis"}
+DRIVERS = {"aiomcache", "asyncpg", "emcache", "opentelemetry", "redis"}
 
 
 def imports(path: Path, *, at_run_time: bool = False) -> Iterator[str]:

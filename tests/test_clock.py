@@ -9,6 +9,7 @@ import pytest
 
 from aiosessions import AESGCMSealer, CookieOverseer, Event, Lifetime, MemoryStorer, StorageOverseer, Store, new_key
 from aiosessions.testing.suites_store import Visitor
+from tests.facts import facts
 from tests.test_storage_overseer import HOUR, Cart
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,7 @@ class Server:
         self.clock = ServerClock()
         self.events: list[Event] = []
         self.storer = MemoryStorer(clock=self.clock.right)
-        self.store = make(self.storer, lifetime=lifetime, clock=self.clock, on_event=self.events.append)
+        self.store = make(self.storer, lifetime=lifetime, clock=self.clock, on_event=facts(self.events))
 
     async def request(self, visitor: Visitor, user: str = "") -> str | None:
         """Whom the visitor's token names; with *user*, after a login."""

@@ -22,6 +22,7 @@ from aiosessions import (
 )
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
+from tests.facts import facts
 from tests.test_storage_overseer import HOUR, Cart
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ class Shop:
         self.events: list[Event] = []
         self._sealer = sealer
         self._is_stored = is_stored
-        self._options: dict[str, Any] = {"clock": self.clock.now, "on_event": self.events.append, **options}
+        self._options: dict[str, Any] = {"clock": self.clock.now, "on_event": facts(self.events), **options}
         self.store: Store[Cart] = self.store_of(Cart)
 
     def store_of(self, value_type: type[Any]) -> Any:  # Any: a store of this type

@@ -291,7 +291,8 @@ def test_the_reference_has_every_public_name_once() -> None:
     """Those of the package, of the adapters, and of what testing has."""
     expected = [f"aiosessions.{name}" for name in (*aiosessions.__all__, "Request", "Response")]
     expected += [f"aiosessions.{name}" for name in dir(aiosessions) if name.endswith("Storer")]
-    for module in ("asgi", "fastapi", "litestar", "quart", "aiohttp", "migration", "testing", "testing.suites"):
+    adapters = ("asgi", "fastapi", "litestar", "quart", "aiohttp")
+    for module in (*adapters, "migration", "telemetry", "testing", "testing.suites"):
         names: list[str] = importlib.import_module(f"aiosessions.{module}").__all__
         expected += [f"aiosessions.{module}.{name}" for name in names]
     assert sorted(REFERENCE) == sorted(set(expected))

@@ -29,6 +29,7 @@ from aiosessions.storers.redis import RedisStorer
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 from tests.conftest import ASYNCIO
+from tests.facts import facts
 from tests.test_cookie_overseer import Cart, count, do, user_of
 from tests.test_samples import HELD, held
 
@@ -349,7 +350,7 @@ async def test_max_lag_counts_for_the_epoch_of_all(is_here: bool) -> None:
 async def test_an_event_says_that_everybody_was_logged_out() -> None:
     """V8: no count, for nobody knows it."""
     events: list[Event] = []
-    store = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=MemoryStorer(), on_event=events.append)
+    store = CookieOverseer(Cart, AESGCMSealer(new_key()), revocations=MemoryStorer(), on_event=facts(events))
     assert await store.delete_all() == 0
     assert [(event.kind, event.name, event.reason) for event in events] == [("destroyed", "app", "all sessions")]
 

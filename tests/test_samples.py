@@ -9,6 +9,7 @@ import pytest
 
 from aiosessions import AESGCMSealer, CookieOverseer, Event, Flash, Lifetime, MemoryStorer, Record, StorageOverseer
 from aiosessions.testing.suites_store import Visitor
+from tests.facts import facts
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +99,7 @@ async def test_a_record_is_read_whole() -> None:
 async def test_the_secrets_of_before_are_recognised() -> None:
     """DESIGN 5: one that an explicit rotation ended, and one that a periodic rotation retired."""
     events: list[Event] = []
-    store = await stored(on_event=events.append)
+    store = await stored(on_event=facts(events))
     for token in (FIRST, BEFORE):
         async with Visitor({"__Host-app": token}).visit() as visit:
             assert (await store.get(visit.request)).is_new

@@ -36,6 +36,7 @@ from aiosessions._secrets import Secrets
 from aiosessions._state import Meta
 from aiosessions.testing.suites_store import Visit, Visitor
 from aiosessions.testing.suites_storer import MovableClock
+from tests.facts import facts
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +102,7 @@ class House:
         self.clock = MovableClock()
         self.storer = WatchedStorer(self.clock.now)
         self.events: list[Event] = []
-        self.options: dict[str, Any] = {"on_event": self.events.append, "clock": self.clock.now, **options}
+        self.options: dict[str, Any] = {"on_event": facts(self.events), "clock": self.clock.now, **options}
         self.store: StorageOverseer[Cart] = StorageOverseer(Cart, self.storer, **self.options)
 
     @property

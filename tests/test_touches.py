@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from aiosessions import (
     CookieOverseer,
+    Event,
     Lifetime,
     StorageOverseer,
     UnsupportedError,
@@ -17,6 +18,7 @@ from aiosessions.storers.redis import RedisStorer
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import MovableClock
 from tests.conftest import ASYNCIO
+from tests.facts import facts
 from tests.sealers.jwt_keys import make, make_jwk, private, public
 from tests.servers import NoServerError, valkey
 from tests.test_storage_overseer import HOUR, Cart, House
@@ -161,12 +163,12 @@ async def test_a_redis_at_its_memory_limit_still_serves_reads(
     try:
         with valkey() as server:
             async with Redis(host=server.host, port=server.port) as client:
-                clock, events, visitor = MovableClock(), list[str](), Visitor()
+                clock, events, visitor = MovableClock(), list[Event](), Visitor()
                 store = StorageOverseer(
                     Cart,
                     RedisStorer(client, clock=clock.now),
                     on_storer_error=on_storer_error,
-                    on_event=lambda event: events.append(event.kind),
+                    on_event=facts(events),
                     clock=clock.now,
                 )
                 async with visitor.visit() as visit:
@@ -181,7 +183,7 @@ async def test_a_redis_at_its_memory_limit_still_serves_reads(
                         session = await store.get(visit.request)
                         assert (session.user_id, session.is_degraded) == ("ann", False)
                         await store.save(session, visit.response)
-                    assert sorted(events) == ["loaded", "touched"]
+                    assert sorted(event.kind for event in events) == ["loaded", "touched"]
     except NoServerError as error:
         no_server(str(error))
 

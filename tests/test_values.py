@@ -30,6 +30,7 @@ from aiosessions import (
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.values.blank import Blank
 from aiosessions.values.codecs import CheckedCodec, JSONCodec, MessagePackCodec, PydanticCodec, codec_for
+from tests.facts import facts
 
 NAN = float("nan")
 
@@ -559,7 +560,7 @@ class Priced:
 async def test_an_int_for_a_float_is_written_once(kept: str) -> None:
     """V3, R3: neither again in its own request, nor when it comes back as a float."""
     events: list[Event] = []
-    options: dict[str, Any] = {"on_event": events.append}
+    options: dict[str, Any] = {"on_event": facts(events)}
     sealer = AESGCMSealer(new_key())
     store: Store[Priced] = CookieOverseer(Priced, sealer, **options)
     if kept == "memory":

@@ -134,7 +134,7 @@ _current: ContextVar[Notes | None] = ContextVar("notes", default=None)
 def note_event(event: Event) -> None:
     """For `on_event=`."""
     notes = _current.get()
-    if notes is not None and event.kind not in ("loaded", "touched"):
+    if notes is not None and event.kind not in ("loaded", "touched", "storer_call"):
         notes.events.append(event)
 
 

@@ -106,6 +106,10 @@ class CookieOverseer(Overseer[T]):
             check_storer("revocations", revocations)
             self._must_end = True
             self._holder = Holder(revocations, timedelta(hours=1), repr(self))
+            if on_event is not None:
+                from aiosessions.overseers.timed import TimedStorer  # noqa: PLC0415  # nobody else needs it
+
+                revocations = TimedStorer(revocations, self._report.tell, name)
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
             self._holder.check = self._revocations.check
         elif replay_protection:

@@ -69,7 +69,8 @@ class StorageOverseer(Overseer[T]):
             write and reports it, "raise" is a ConflictError, "overwrite" writes the whole value.
         max_size: of value and meta, in bytes; None: no limit.
         clean_every: how often the storer's expired records are removed; None: never.
-        on_event: called with every Event, in the request.
+        on_event: called with every Event, in the request; what counts and measures them is
+            `aiosessions.telemetry.OpenTelemetry`.
         on_storer_error: `get` cannot read: "raise" a StorerError, or go on with a "new" session that cannot be saved.
         on_reuse: a secret that a rotation retired came back: "ignore" it, or "destroy" the session.
         imports: what clients bring from before a switch, where no token of ours came: importers and an `Alias` of
@@ -120,6 +121,10 @@ class StorageOverseer(Overseer[T]):
         super().__init__(value_type, name, default, checked, transport, sealer, lifetime, namespace, on_event, clock)
         self._changes = Changes(checked, on_conflict)
         self._holder = Holder(storer, clean_every, repr(self))
+        if on_event is not None:
+            from aiosessions.overseers.timed import TimedStorer  # noqa: PLC0415  # nobody else needs it
+
+            storer = TimedStorer(storer, self._report.tell, name)
         self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
         self._devices = Devices(self._backend, f"{namespace}:", checked.decode)
         self._sliding = Sliding(self._backend, self._sealed, self._transport)

@@ -1,8 +1,8 @@
 """Encryption at rest: what a backend keeps of a session nobody can read, or change, without the keys."""
 
 import hmac
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
@@ -11,17 +11,9 @@ from aiosessions._errors import DecodeError
 from aiosessions.sealers.aesgcm import XAES256GCM
 from aiosessions.sealers.keys import Key, Keys
 from aiosessions.sealers.ring import BoundKeys, KeyRing
-from aiosessions.storers.holding import Over, check_storer
-from aiosessions.storers.storer import (
-    Cleanable,
-    Durable,
-    Listable,
-    Openable,
-    ReadsTogether,
-    Record,
-    Storer,
-    UserIndexed,
-)
+from aiosessions.storers.holding import check_storer
+from aiosessions.storers.over import Over, shape
+from aiosessions.storers.storer import ReadsTogether, Record, Storer, UserIndexed
 from aiosessions.storers.text import decoded, encoded
 
 __all__ = ["EncryptedStorer"]
@@ -120,21 +112,6 @@ class _Over(Over):
     _seals: _Seals
 
 
-class _OverDurable(_Over):
-    """See `Durable`."""
-
-    @property
-    def durable(self) -> bool:
-        return cast("Durable", self.inner).durable
-
-
-class _OverCleanable(_Over):
-    """See `Cleanable`."""
-
-    async def clean(self) -> int:
-        return await cast("Cleanable", self.inner).clean()
-
-
 class _OverUserIndexed(_Over):
     """See `UserIndexed`."""
 
@@ -166,23 +143,6 @@ class _OverReadsTogether(_Over):
         records = await cast("ReadsTogether", self.inner).read_together(keys)
         found = zip(keys, records, strict=True)
         return [None if record is None else self._seals.opened(key, record) for key, record in found]
-
-
-class _OverListable(_Over):
-    """See `Listable`."""
-
-    def keys(self) -> AsyncIterator[str]:
-        return cast("Listable", self.inner).keys()
-
-
-class _OverOpenable(_Over):
-    """See `Openable`. The inner storer counts: it may have other users."""
-
-    async def open(self) -> None:
-        await cast("Openable", self.inner).open()
-
-    async def aclose(self) -> None:
-        await cast("Openable", self.inner).aclose()
 
 
 class EncryptedStorer(_Over):
@@ -221,19 +181,7 @@ class EncryptedStorer(_Over):
         finally:
             del keys  # a traceback with captured locals must not show it
         check_storer("inner", inner)
-
-        abilities = (
-            (_OverDurable, isinstance(inner, Durable)),
-            (_OverCleanable, isinstance(inner, Cleanable)),
-            (_OverUserIndexed, isinstance(inner, UserIndexed)),
-            (_OverReadsTogether, isinstance(inner, ReadsTogether)),
-            (_OverListable, isinstance(inner, Listable)),
-            (_OverOpenable, isinstance(inner, Openable)),
-        )
-        # A class of its own, not `__getattr__`: from Python 3.12 on a Protocol's isinstance() looks without it.
-        kind: type[Any] = type(self)  # Any: what is made here, no annotation has a word for
-        bases = kind, *(over for over, is_able in abilities if is_able)
-        self.__class__ = type(kind.__name__, bases, {"__module__": kind.__module__})
+        shape(self, type(self).__name__, indexed=_OverUserIndexed, together=_OverReadsTogether)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self.inner!r}>"

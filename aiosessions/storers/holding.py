@@ -10,21 +10,12 @@ from anyio.lowlevel import RunVar
 
 from aiosessions._given import check_part
 from aiosessions.storers.cleaner import Cleaner
+from aiosessions.storers.over import innermost
 from aiosessions.storers.storer import Cleanable, Openable, Storer
 
-__all__ = ["Holder", "Over", "check_storer", "hold", "is_held", "release"]
+__all__ = ["Holder", "check_storer", "hold", "is_held", "release"]
 
 _log = logging.getLogger("aiosessions")
-
-
-class Over:
-    """A storer that stands over another: who holds it holds the other, which is opened once and has one cleaner.
-
-    Attributes:
-        inner: the other.
-    """
-
-    inner: Storer
 
 
 @dataclass(eq=False)
@@ -55,7 +46,7 @@ async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
     Raises:
         SessionError: what the storer's `open` raised, to all that waited for it; nothing is held then.
     """
-    storer = _innermost(storer)
+    storer = innermost(storer)
     holdings = _current_holdings()
     while (holding := holdings.get(id(storer))) is not None and not holding.holders:
         await holding.settled.wait()
@@ -73,7 +64,7 @@ async def hold(storer: Storer, *, clean_every: timedelta | None) -> None:
 
 async def release(storer: Storer) -> None:
     """Count one holder less; the last one stops the cleaner, waits for it, and closes the storer."""
-    storer = _innermost(storer)
+    storer = innermost(storer)
     if not is_held(storer):
         return
 
@@ -97,7 +88,7 @@ async def release(storer: Storer) -> None:
 
 def is_held(storer: Storer) -> bool:
     """Whether somebody holds *storer* open in this event loop."""
-    holding = _current_holdings().get(id(_innermost(storer)))
+    holding = _current_holdings().get(id(innermost(storer)))
     return holding is not None and holding.holders > 0
 
 
@@ -115,12 +106,6 @@ async def _open(holdings: dict[int, _Holding], storer: Storer) -> _Holding:
             del holdings[id(storer)]
         holding.settled.set()
     return holding
-
-
-def _innermost(storer: Storer) -> Storer:
-    while isinstance(storer, Over):
-        storer = storer.inner
-    return storer
 
 
 def _current_holdings() -> dict[int, _Holding]:

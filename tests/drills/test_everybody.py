@@ -27,6 +27,7 @@ from aiosessions._tokens import new_handle, new_version
 from aiosessions.testing.suites_store import Visitor
 from aiosessions.testing.suites_storer import collected, race
 from tests.drills.backends import SHARED, Backend
+from tests.facts import facts
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +94,7 @@ async def test_thousands_are_listed_and_logged_out(backend: Backend) -> None:
     """S19, F4: in pages; those of other namespaces stay, and so does what a cookie's store has revoked."""
     events: list[Event] = []
     async with opened(backend.url) as storer:
-        store = StorageOverseer(Cart, storer, namespace="shop", on_event=events.append)
+        store = StorageOverseer(Cart, storer, namespace="shop", on_event=facts(events))
         others = {name: StorageOverseer(Cart, storer, namespace=name) for name in ("", "sho", "shop2", "shop/a")}
         handles = await fill(store, storer, "shop", SIZE)
         outside = {name: await fill(other, storer, name, 30) for name, other in others.items()}

@@ -13,6 +13,7 @@ import pytest
 from aiosessions import Claims, CookieOverseer, Event, HMACSealer, JWTSealer, Lifetime, Sealer, Session, new_key
 from aiosessions.sealers.keys import Key
 from aiosessions.testing.suites_store import Visitor
+from tests.facts import facts
 
 pytestmark = pytest.mark.anyio
 
@@ -167,7 +168,7 @@ async def test_what_a_key_s_owner_calls_a_session_forges_no_log_line(caplog: pyt
     token = seals.seal(Claims(b'{"count":7}', False, forged, NOW, NOW + 600, "ann\n", b""), name="app")
 
     with caplog.at_level(logging.DEBUG, logger="aiosessions"):
-        await opened(token, seals, on_event=events.append)
+        await opened(token, seals, on_event=facts(events))
         await opened(written(jti="a" * 255), sealer())
 
     assert events == [Event("loaded", "app", forged, "ann\n")]

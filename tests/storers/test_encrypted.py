@@ -47,6 +47,7 @@ from aiosessions.testing.suites_storer import (
     StorerSuite,
     UserIndexedSuite,
 )
+from tests.facts import facts
 
 pytestmark = pytest.mark.anyio
 
@@ -496,7 +497,7 @@ class Shop:
     def under(self, *keys: str) -> StorageOverseer[dict[str, int]]:
         """After a restart with these keys."""
         storer = EncryptedStorer(self.inner, keys)
-        return StorageOverseer(dict[str, int], storer, clock=self.clock.now, on_event=self.events.append)
+        return StorageOverseer(dict[str, int], storer, clock=self.clock.now, on_event=facts(self.events))
 
     async def log_in(self, store: StorageOverseer[dict[str, int]], visitor: Visitor) -> str:
         async with visitor.visit() as visit:

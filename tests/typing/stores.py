@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar, assert_type
 
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
 from aiosessions import (
     AESGCMSealer,
     CookieOverseer,
@@ -21,6 +24,7 @@ from aiosessions import (
     Storer,
     UserIndexed,
 )
+from aiosessions.telemetry import OpenTelemetry
 
 T = TypeVar("T")
 
@@ -130,6 +134,12 @@ async def an_exchange_is_a_request_and_a_response(store: Store[AppData], held: S
     Exchange({"cookie": "..."})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     Exchange([(b"cookie", b"...")])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     exchange.tokens = {}  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def telemetry_listens_to_stores(sealer: AESGCMSealer, meters: MeterProvider, tracers: TracerProvider) -> None:
+    StorageOverseer(AppData, MemoryStorer(), on_event=OpenTelemetry())
+    CookieOverseer(AppData, sealer, on_event=OpenTelemetry(meters, tracer_provider=tracers))
+    OpenTelemetry(tracers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def whose_a_session_is_has_to_be_said(held: StorageOverseer[AppData]) -> None:
