@@ -32,7 +32,13 @@ SHOWN = {  # title, if it is a part of a file, and text
         re.findall(r'^```python(?: title="(\w+\.py)")?\n(.*?)^```', text, re.DOTALL | re.MULTILINE), 1
     )
 }
-BLOCKS = [pytest.param(key, block, id=key) for key, (title, block) in SHOWN.items() if not title]
+ELSEWHERE = ("docs/recipes/", "docs/coming-from/")
+"""Pages about other packages: tests/recipes/ runs and visits theirs."""
+BLOCKS = [
+    pytest.param(key, block, id=key)
+    for key, (title, block) in SHOWN.items()
+    if not title and not key.startswith(ELSEWHERE)
+]
 REFERENCE = [name for text in PAGES.values() for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)]
 
 pytestmark = pytest.mark.anyio
