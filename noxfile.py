@@ -112,6 +112,7 @@ def typing(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.run("pyright", "--verifytypes", "aiosessions", "--ignoreexternal")
     write_blocks(Path("shown"))
+    shutil.copytree(ROOT / "typings" / "socketio", "shown/socketio")  # of no other package is there a type to see
     Path("shown/pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
     session.run("mypy", "--config-file=", "--strict", "shown")
     session.run("pyright", "--project", "shown")

@@ -10,7 +10,7 @@ import pytest
 
 from aiosessions.testing import Browser, Response
 
-__all__ = ["cookies", "log_in_and_out", "page_of", "run"]
+__all__ = ["DOCS", "cookies", "log_in_and_out", "page_of", "run"]
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
