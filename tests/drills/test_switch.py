@@ -203,7 +203,7 @@ async def deployment(peer: Peer, kept: str, server: ValkeyServer) -> AsyncGenera
         app = peer.before(client)
         if isinstance(app, web.Application):
             host = await stack.enter_async_context(AiohttpServer(app))
-            older = f"http://{host.host}:{host.port}"
+            older = str(host.make_url("")).rstrip("/")
         else:
             older = await stack.enter_async_context(served(app))
         key, events = new_key(), list[Event]()

@@ -116,7 +116,7 @@ class TestKeys:
             b"",
             b"x" * 31,
             b"x" * 33,
-            Fernet.generate_key(),
+            TEXT.encode(),
             "",
             "short",
             urlsafe_b64encode(b"x" * 33).decode(),
