@@ -6,8 +6,6 @@ mean the same bytes. A token must have one spelling: here any other is no text a
 
 import binascii
 
-__all__ = ["decode", "encode"]
-
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")  # "!" is in no alphabet: the strict decoder refuses it
 _PADDING = {2: b"==", 3: b"="}

@@ -4,8 +4,6 @@ import logging
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock"]
-
 _log = logging.getLogger("aiosessions")
 
 _STEP = 86_400.0

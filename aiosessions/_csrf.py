@@ -5,8 +5,6 @@ import os
 
 from aiosessions import _base64url
 
-__all__ = ["is_masked", "masked", "new_csrf_key"]
-
 _KEY = 16  # bytes
 
 

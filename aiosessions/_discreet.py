@@ -4,8 +4,6 @@ from typing import ClassVar
 
 import msgspec
 
-__all__ = ["Discreet"]
-
 
 class Discreet(msgspec.Struct, frozen=True, gc=False):
     """A frozen Struct, invisible to the garbage collector, that shows the fields it names and no other.

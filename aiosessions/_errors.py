@@ -1,25 +1,5 @@
 """What can go wrong, one class per thing a caller may want to tell apart."""
 
-__all__ = [
-    "STRIPPED",
-    "ConfigError",
-    "ConflictError",
-    "DecodeError",
-    "EncodeError",
-    "KeyExistsError",
-    "NoKeyError",
-    "NoSessionError",
-    "NotAuthenticatedError",
-    "ReauthenticationError",
-    "ResponseStartedError",
-    "SessionError",
-    "SessionTooLargeError",
-    "StorerError",
-    "UnsavedSessionWarning",
-    "UnsupportedError",
-    "strip",
-]
-
 
 class SessionError(Exception):
     """The root of every error this library raises."""

@@ -9,8 +9,6 @@ import msgspec
 
 from aiosessions._errors import DecodeError
 
-__all__ = ["Event", "EventKind", "Reporter", "logger"]
-
 logger = logging.getLogger("aiosessions")
 _FIELD = re.compile(r"at `\$\.?([^`]*)`")
 

@@ -9,8 +9,6 @@ from aiosessions._reply import Reply
 from aiosessions._request import RequestView
 from aiosessions._request_sessions import RequestSessions, incoming_other
 
-__all__ = ["Exchange"]
-
 _SCHEMES = ("https", "http", "wss", "ws")
 _PAIRS = "give pairs of str, like [('Cookie', '...')]: the items() of a mapping, and bytes decoded as latin-1"
 

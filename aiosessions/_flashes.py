@@ -8,8 +8,6 @@ import msgspec
 from aiosessions._errors import EncodeError
 from aiosessions._text import check_text
 
-__all__ = ["Flash", "JSONValue", "PackedFlash", "packed_flash", "shown"]
-
 JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
 PackedFlash: TypeAlias = tuple[str, str, str, bytes]
 """id, message, category, data as MessagePack: the id lets two requests add and take at once."""

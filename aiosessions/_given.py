@@ -5,8 +5,6 @@ from datetime import datetime, timedelta
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["check_max_age", "check_part", "check_until", "seconds_within"]
-
 
 def check_max_age(max_age: object) -> None:
     """Raise ConfigError unless it is a positive duration, or None."""

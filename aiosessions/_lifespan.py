@@ -6,8 +6,6 @@ from typing import Any
 
 from aiosessions._events import logger
 
-__all__ = ["ASGIApp", "Lifespan", "Receive", "Send"]
-
 # Any: what ASGI hands around, here and below
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

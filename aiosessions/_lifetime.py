@@ -8,8 +8,6 @@ from typing import Literal
 
 from aiosessions._errors import ConfigError
 
-__all__ = ["MAX_AGE_LIMIT", "Lifetime", "moment", "unpack_lifetime"]
-
 MAX_AGE_LIMIT = timedelta(days=400)
 """What a browser keeps a cookie at most (RFC 6265bis §5.5)."""
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())

@@ -6,8 +6,6 @@ from typing import Any, Self, TypeVar, get_args, get_origin, overload
 from aiosessions._errors import KeyExistsError, NoKeyError
 from aiosessions._session import Session
 
-__all__ = ["MappingSession", "session_type"]
-
 V = TypeVar("V")
 D = TypeVar("D")
 

@@ -7,8 +7,6 @@ gives up its fast attributes), so each name that a store's values have is an att
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Meant", "expect"]
-
 
 class Meant:
     """The part of a session that is there for mistakes."""

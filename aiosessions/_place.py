@@ -10,8 +10,6 @@ from aiosessions._lifetime import Lifetime
 from aiosessions._tokens import TokenDigest
 from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
 
-__all__ = ["Keeper", "Place", "Places"]
-
 T_co = TypeVar("T_co", covariant=True)
 _KNOWN = 64
 """How many names of one store are remembered: where visitors choose them there is no end."""

@@ -11,8 +11,6 @@ from aiosessions._request import SECURE_SCHEMES, ResponseView
 from aiosessions.transports.cookies import warn_plain_http
 from aiosessions.transports.transport import Carried
 
-__all__ = ["Reply", "check_site_data"]
-
 _SITE_DATA = frozenset(("cache", "clientHints", "cookies", "executionContexts", "storage", "*"))
 
 

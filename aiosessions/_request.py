@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Protocol
 
-__all__ = ["SECURE_SCHEMES", "ASGIRequest", "RequestView", "ResponseView", "RawHeaders", "response_view"]
-
 SECURE_SCHEMES = frozenset(("https", "wss"))
 
 

@@ -29,18 +29,6 @@ from aiosessions._turn import Turn
 from aiosessions._watched import LATE, look
 from aiosessions.transports.transport import Carried
 
-__all__ = [
-    "CHALLENGE",
-    "SCOPE_KEY",
-    "RequestSessions",
-    "claimed",
-    "error_status",
-    "incoming",
-    "incoming_other",
-    "kinds",
-    "sessions_of_request",
-]
-
 SCOPE_KEY = "aiosessions"
 CHALLENGE = "Session"
 """What `WWW-Authenticate` says: a 401 must have a challenge (RFC 9110 §11.6.1); there is no registered one for us."""

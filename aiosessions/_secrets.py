@@ -16,8 +16,6 @@ import msgspec
 from aiosessions._discreet import Discreet
 from aiosessions._lifetime import Lifetime
 
-__all__ = ["Count", "Secret", "Secrets", "Time", "Verdict"]
-
 LAST = 2.0**37
 """In the year 6325. Infinity and NaN are no times either, and a deadline that is NaN would never come."""
 Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0.0, lt=LAST)]

@@ -9,8 +9,6 @@ from aiosessions._errors import DecodeError
 from aiosessions._mapping_session import MappingSession
 from aiosessions._session import Session
 
-__all__ = ["Request", "Response", "SessionInfo", "Store", "Untyped"]
-
 T = TypeVar("T")
 V = TypeVar("V")
 

@@ -10,8 +10,6 @@ from aiosessions._place import Places
 from aiosessions._request_sessions import incoming
 from aiosessions._store import Request, Store
 
-__all__ = ["Refresh", "Refreshed", "check_mapping", "openable"]
-
 # Any, here and below: stores of any types
 Refreshed: TypeAlias = Store[Any] | tuple[Store[Any], str]
 

@@ -2,8 +2,6 @@
 
 from aiosessions._errors import EncodeError
 
-__all__ = ["check_label", "check_text", "check_user_id"]
-
 
 def check_text(what: str, text: object) -> None:
     """Raise EncodeError unless *text* is a str that can be written."""

@@ -13,18 +13,6 @@ from typing import ClassVar
 from aiosessions import _base64url
 from aiosessions._discreet import Discreet
 
-__all__ = [
-    "TOKEN_LENGTH",
-    "Token",
-    "TokenDigest",
-    "is_handle",
-    "new_handle",
-    "new_secret",
-    "new_token",
-    "new_version",
-    "parse_token",
-]
-
 TOKEN_LENGTH = 64
 _HANDLE = 24  # characters: 144 bits
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)

@@ -2,8 +2,6 @@
 
 import anyio
 
-__all__ = ["Turn"]
-
 
 class Turn:
     """A lock whose uncontended use is one flag: an `anyio.Lock` costs more than a whole read may.

@@ -17,8 +17,6 @@ from aiosessions._turn import Turn
 if TYPE_CHECKING:
     from aiosessions._session import Session
 
-__all__ = ["LATE", "leave", "look", "watch", "watchable"]
-
 # Any, here and below: sessions of any type
 LATE: dict[type[Any], type[Any]] = {Turn: Turn}
 """What a session becomes as its headers leave, by its class; a Turn stands where one is being loaded."""

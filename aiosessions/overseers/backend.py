@@ -12,8 +12,6 @@ from aiosessions._tokens import Token
 from aiosessions.storers.holding import Holder
 from aiosessions.storers.storer import Storer
 
-__all__ = ["ATTEMPTS", "Backend"]
-
 ATTEMPTS = 50
 """How often a session that others keep writing is tried to end."""
 _PROVEN_SECONDS = 1.0

@@ -15,8 +15,6 @@ from aiosessions.overseers.importer import Importer
 from aiosessions.transports.cookies import CookieTransport
 from aiosessions.transports.transport import Carried, HTTPSOnly, Transport, check_name
 
-__all__ = ["Beside", "Source", "sources_of"]
-
 T = TypeVar("T")
 Import: TypeAlias = Importer[T] | Alias
 

@@ -11,8 +11,6 @@ from aiosessions._state import NOTHING, State, Wishes
 from aiosessions.values.codecs import CheckedCodec
 from aiosessions.values.merge import Merger
 
-__all__ = ["Changes", "Made", "OnConflict", "Plan", "Updated", "ending_of", "gone"]
-
 T = TypeVar("T")
 OnConflict: TypeAlias = Literal["merge", "raise", "overwrite"]
 
@@ -52,6 +50,11 @@ class Plan(msgspec.Struct, Generic[T], eq=False, gc=False):
 def ending_of(session: Session[T]) -> Plan[T] | None:
     """A plan that only ends what was destroyed; None if that is nothing either."""
     return Plan(session, session._state, session._lives, b"", NOTHING) if session._is_ending else None
+
+
+def is_renewed(plan: Plan[Any]) -> bool:  # Any: of a session of any type
+    """Whether a session that its client holds gets a new id: it begins, or it is rotated."""
+    return not plan.state.handle or plan.wishes.rotations > 0
 
 
 def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type

@@ -6,8 +6,6 @@ from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
 from aiosessions._state import Held, Meta, State, is_time
 from aiosessions.sealers.sealer import Claims
 
-__all__ = ["state_of"]
-
 
 def state_of(claims: Claims, *, now: float, lifetime: Lifetime, must_end: bool) -> State | None:
     """The state that a token carries; None for a reference, and for what this library did not write like this.

@@ -23,7 +23,7 @@ from aiosessions._session import Session
 from aiosessions._state import Ending, Held, State, Wishes, advance
 from aiosessions._tokens import new_handle
 from aiosessions.overseers.beside import Import
-from aiosessions.overseers.changes import Plan, ending_of
+from aiosessions.overseers.changes import Plan, ending_of, is_renewed
 from aiosessions.overseers.claims import state_of
 from aiosessions.overseers.following import Following, Issued
 from aiosessions.overseers.imports_held import HeldImports
@@ -94,6 +94,7 @@ class CookieOverseer(Overseer[T]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._revocations: Revocations | None = None
+        self._following: Following[T] | None = None
         check_sealer(sealer)
         if codec is not None and sealer.needs_json and not codec.is_json:
             raise ConfigError(f"codec={type(codec).__name__} is not JSON, which {type(sealer).__name__} needs")
@@ -112,23 +113,23 @@ class CookieOverseer(Overseer[T]):
                 revocations = TimedStorer(revocations, self._report.tell, name)
             self._revocations = Revocations(revocations, namespace=namespace, now=self.now, max_lag=max_lag)
             self._holder.check = self._revocations.check
+            self._following = Following(
+                self._revocations,
+                self._holder,
+                self._deny,
+                self._made,
+                self._drop,
+                self._report,
+                replay_protection=replay_protection,
+            )
         elif replay_protection:
             raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
-        self._following = Following(
-            self._revocations,
-            self._holder,
-            self._known,
-            self._made,
-            self._drop,
-            self._report,
-            replay_protection=replay_protection,
-        )
         self.check_lifetime(self.lifetime)
         if imports:
             home = HeldImports(
                 self._load,
                 self._opened,
-                self._following.deny,
+                self._deny,
                 revocations,
                 self._holder.ready,
                 self._blank,
@@ -170,7 +171,7 @@ class CookieOverseer(Overseer[T]):
         if deadline is not None and now >= deadline:
             self._report("expired", place.name, state.handle, state.owner)
             return self._blank(place, carried, reply)
-        if self._revocations is not None and not await self._following.is_current(place, state):
+        if self._following is not None and not await self._following.is_current(place, state):
             return self._blank(place, carried, reply)
 
         try:
@@ -252,7 +253,8 @@ class CookieOverseer(Overseer[T]):
         before, wishes, place, now = plan.state, plan.wishes, plan.session._place, self.now()
         is_new = not before.handle
         made = self._changes.saved(plan, before)
-        is_fresh = self._following.is_fresh(plan)
+        # one that moves is fresh too, where its older id can be ended
+        is_fresh = is_renewed(plan) or (wishes.origin is not None and self._following is not None)
         handle = new_handle() if is_fresh else before.handle
         if is_new and wishes.origin is not None and not wishes.rotations:
             handle = wishes.origin.handle
@@ -286,10 +288,12 @@ class CookieOverseer(Overseer[T]):
         session, place, sealed = plan.session, plan.session._place, plan.sealed
         if not isinstance(sealed, Issued):
             return
-        if self._revocations is not None or plan.wishes.origin is not None:
+        if self._following is not None:
             sealed = await self._following.follow(plan, sealed)
             if sealed is None:
                 return
+        elif plan.wishes.origin is not None:
+            await plan.wishes.origin.claim(sealed.state)  # which nothing remembers
 
         state = sealed.state
         kind: EventKind = "regenerated" if plan.wishes.rotations else "saved"
@@ -301,7 +305,17 @@ class CookieOverseer(Overseer[T]):
         session._settled(plan, state, sealed.token, sealed.max_age)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
-        await self._following.deny(session._place, ending)
+        await self._deny(session._place, ending)
+
+    async def _deny(self, place: Place, ending: Ending) -> bool:
+        """End it for every copy of its token, where there are revocations; False if somebody else had."""
+        state = ending.state or self._known(place, ending.token)
+        if state is None:
+            return True
+
+        is_ours = self._following is None or await self._following.end(state, is_anyhow=ending.is_anyhow)
+        self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
+        return is_ours
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> None:
         """Log out all (other) devices (ASVS 5 7.4.2, 7.4.3, 7.4.5).

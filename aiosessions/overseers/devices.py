@@ -14,8 +14,6 @@ from aiosessions.overseers.backend import ATTEMPTS, Backend
 from aiosessions.storers.storer import Listable, Record, Storer, UserIndexed
 from aiosessions.storers.together import PAGE, all_at_once, reader
 
-__all__ = ["KEY", "Devices", "pages_of"]
-
 KEY = re.compile(r"([A-Za-z0-9._/-]{0,64}):([A-Za-z][A-Za-z0-9_-]*):([A-Za-z0-9_-]{24})", re.ASCII)
 """Namespace, name and handle of a session. A storer may keep something else: what revocations remember."""
 

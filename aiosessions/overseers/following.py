@@ -1,6 +1,6 @@
 """How a token that a client holds gets its place in the ledgers of what has ended, and what it follows ends there."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -10,11 +10,9 @@ from aiosessions._origin import Origin
 from aiosessions._place import Place
 from aiosessions._session import Session
 from aiosessions._state import Ending, State
-from aiosessions.overseers.changes import Plan
+from aiosessions.overseers.changes import Plan, is_renewed
 from aiosessions.overseers.revocations import Revocations
 from aiosessions.storers.holding import Holder
-
-__all__ = ["Following", "Issued"]
 
 T = TypeVar("T")
 
@@ -40,9 +38,9 @@ class Following(Generic[T]):
     """The ledgers of one store.
 
     Args:
-        revocations: where they are; None: there are none, and nothing ends before its time.
+        revocations: where they are.
         holder: opens them.
-        known: what a token that came says, if it is one of ours; asks no backend and reports nothing.
+        deny: ends what a session takes the place of: see `CookieOverseer`.
         issue: see `_Issue`.
         drop: says of a session that it is gone, and why.
         report: where events go.
@@ -51,9 +49,9 @@ class Following(Generic[T]):
 
     def __init__(
         self,
-        revocations: Revocations | None,
+        revocations: Revocations,
         holder: Holder,
-        known: Callable[[Place, str], State | None],
+        deny: Callable[[Place, Ending], Awaitable[bool]],
         issue: _Issue[T],
         drop: Callable[[Session[T], str], None],
         report: Reporter,
@@ -62,28 +60,20 @@ class Following(Generic[T]):
     ) -> None:
         self._revocations = revocations
         self._holder = holder
-        self._known = known
+        self._deny = deny
         self._issue = issue
         self._drop = drop
         self._report = report
         self._replay_protection = replay_protection
 
-    def is_fresh(self, plan: Plan[T]) -> bool:
-        """Whether the session gets a new id: the older one ends, where it can."""
-        moves = plan.wishes.origin is not None and self._revocations is not None
-        return not plan.state.handle or plan.wishes.rotations > 0 or moves
-
     async def is_current(self, place: Place, state: State) -> bool:
         """Whether nothing ended a token before its time."""
-        revocations = self._revocations
-        if revocations is None:
-            return True
         newest = state.as_held.generation
         try:
             await self._holder.ready()
             if self._replay_protection:
-                newest = await revocations.generation(state.handle)
-            allowed = await revocations.allows(state.handle, state.owner, state.as_held)
+                newest = await self._revocations.generation(state.handle)
+            allowed = await self._revocations.allows(state.handle, state.owner, state.as_held)
         except StorerError as error:
             self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             raise
@@ -102,22 +92,16 @@ class Following(Generic[T]):
         Whoever finds its own session ended by somebody else is dropped: only a login goes on, as a session of its own.
         """
         session, wishes, until = plan.session, plan.wishes, issued.state.meta.ends_at or 0.0
-        revocations, origin = self._revocations, wishes.origin
-        if revocations is None:
-            if origin is not None:
-                await origin.claim(issued.state)
-            return issued
-
         await self._holder.ready()
-        issued = await self._of_this_epoch(plan, issued, revocations)
-        advance = partial(revocations.advance, issued.state.handle, issued.state.as_held.generation - 1, until)
-        is_fresh = self.is_fresh(plan)
+        issued = await self._of_this_epoch(plan, issued)
+        advance = partial(self._revocations.advance, issued.state.handle, issued.state.as_held.generation - 1, until)
+        is_fresh = is_renewed(plan) or wishes.origin is not None
         if self._replay_protection and is_fresh:
             await advance()  # what may fail comes before the older token is dead
-        if not await self._may_follow(plan, issued.state, revocations) and not wishes.is_login:
+        if not await self._may_follow(plan, issued.state, is_fresh=is_fresh) and not wishes.is_login:
             self._drop(session, "gone")
             return None
-        if origin is not None and not await self._claimed(plan, issued.state, origin, revocations):
+        if wishes.origin is not None and not await self._claimed(plan, issued.state, wishes.origin):
             return None
         if not self._replay_protection or is_fresh or await advance():
             return issued
@@ -129,36 +113,36 @@ class Following(Generic[T]):
         )
         raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")
 
-    async def _of_this_epoch(self, plan: Plan[T], issued: Issued, revocations: Revocations) -> Issued:
+    async def _of_this_epoch(self, plan: Plan[T], issued: Issued) -> Issued:
         if not plan.state.handle or plan.wishes.is_login:
-            epochs = await revocations.epochs(issued.state.owner, issued.state.meta.ends_at or 0.0)
+            epochs = await self._revocations.epochs(issued.state.owner, issued.state.meta.ends_at or 0.0)
             if plan.wishes.is_login or any(epochs):
                 return self._issue(plan, epochs=epochs)
         elif plan.wishes.user is not None:
             return self._issue(plan, epochs=(0, plan.state.as_held.namespace_epoch))
         return issued
 
-    async def _may_follow(self, plan: Plan[T], following: State, revocations: Revocations) -> bool:
+    async def _may_follow(self, plan: Plan[T], following: State, *, is_fresh: bool) -> bool:
         """Whether nobody else ended what this follows: it is ended here, or (of one session) still good."""
         session, before = plan.session, plan.state
         if not before.handle:
             may = True
             for ending in session._ended:
                 if ending.origin is None:
-                    may = await self.deny(session._place, ending) and may
+                    may = await self._deny(session._place, ending) and may
                     session._has_ended(ending)
             return may
-        if self.is_fresh(plan):
+        if is_fresh:
             until = before.meta.ends_at or 0.0
-            return await revocations.deny(before.handle, before.owner, before.as_held, until, following)
-        return await revocations.allows(before.handle, before.owner, before.as_held)
+            return await self._revocations.deny(before.handle, before.owner, before.as_held, until, following)
+        return await self._revocations.allows(before.handle, before.owner, before.as_held)
 
-    async def _claimed(self, plan: Plan[T], state: State, origin: Origin, revocations: Revocations) -> bool:
+    async def _claimed(self, plan: Plan[T], state: State, origin: Origin) -> bool:
         """Whether what is imported gets a token: not if another request has sent one, and there is no more to say."""
         claimed = await origin.claim(state)
         if claimed is True or plan.wishes.is_login:
             return True
-        if claimed is False or not await revocations.allows(claimed.handle, claimed.owner, claimed.as_held):
+        if claimed is False or not await self._revocations.allows(claimed.handle, claimed.owner, claimed.as_held):
             self._drop(plan.session, "gone")
             return False
         if plan.is_changed or not plan.wishes.is_import:
@@ -166,19 +150,11 @@ class Following(Generic[T]):
         plan.session._settled(plan, state)
         return False
 
-    async def deny(self, place: Place, ending: Ending) -> bool:
-        """End it for every copy of its token, where there are revocations; False if somebody else had."""
-        state = ending.state or self._known(place, ending.token)
-        if state is None:
-            return True
-
-        is_ours = True
-        if self._revocations is not None:
-            await self._holder.ready()
-            what = state.handle, state.owner, state.as_held, state.meta.ends_at or 0.0
-            if ending.is_anyhow:
-                await self._revocations.end(*what)
-            else:
-                is_ours = await self._revocations.deny(*what)
-        self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
-        return is_ours
+    async def end(self, state: State, *, is_anyhow: bool) -> bool:
+        """End a session for every copy of its token; False if somebody else had."""
+        await self._holder.ready()
+        what = state.handle, state.owner, state.as_held, state.meta.ends_at or 0.0
+        if not is_anyhow:
+            return await self._revocations.deny(*what)
+        await self._revocations.end(*what)
+        return True

@@ -24,8 +24,6 @@ from aiosessions.overseers.origins import Foreign
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
-__all__ = ["Home", "Importing", "Load"]
-
 T = TypeVar("T")
 
 

@@ -17,8 +17,6 @@ from aiosessions.overseers.origins import Foreign, Marks, Renamed
 from aiosessions.storers.storer import Storer
 from aiosessions.transports.transport import Carried
 
-__all__ = ["HeldImports"]
-
 T = TypeVar("T")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[bytes, str | None, bytes]).decode

@@ -16,8 +16,6 @@ from aiosessions.overseers.origins import Foreign, Marks, Renamed
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
-__all__ = ["StoredImports"]
-
 T = TypeVar("T")
 
 

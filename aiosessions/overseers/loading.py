@@ -13,8 +13,6 @@ from aiosessions.overseers.sliding import Sliding
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
-__all__ = ["Loading"]
-
 T = TypeVar("T")
 
 

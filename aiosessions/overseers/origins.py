@@ -13,8 +13,6 @@ from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.importer import Importer
 from aiosessions.storers.storer import Record, Storer
 
-__all__ = ["Foreign", "Marks", "Renamed"]
-
 
 class Marks:
     """Which tokens of other software have been imported: one mark for each, for as long as the token would count.

@@ -27,8 +27,6 @@ from aiosessions.overseers.sliding import Sliding
 from aiosessions.storers.batches import fresh
 from aiosessions.storers.storer import Record
 
-__all__ = ["META_BYTES", "RACE_SECONDS", "Race", "Won"]
-
 RACE_SECONDS = 5.0
 """How long a write is tried again while others win."""
 _COURTESY = 0.2

@@ -20,8 +20,6 @@ from aiosessions._tokens import new_version
 from aiosessions.storers.storer import Durable, Record, Storer
 from aiosessions.storers.together import reader
 
-__all__ = ["Denial", "Ledger", "Revocations"]
-
 _SLACK = 86_400.0
 """Seconds that a denial outlives the token it denies: another process may have a wrong clock."""
 _ATTEMPTS = 50

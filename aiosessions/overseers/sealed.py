@@ -14,8 +14,6 @@ from aiosessions._tokens import Token, new_handle, new_token, parse_token
 from aiosessions.sealers.sealer import Claims, Expiring, Resealing, Sealer
 from aiosessions.transports.transport import Carried
 
-__all__ = ["Sealed"]
-
 
 class Sealed:
     """What an overseer asks of its sealer.

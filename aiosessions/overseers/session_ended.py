@@ -8,8 +8,6 @@ import anyio
 from aiosessions._errors import ConfigError
 from aiosessions._session import Session
 
-__all__ = ["session_ended"]
-
 T = TypeVar("T")
 
 

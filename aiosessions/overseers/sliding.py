@@ -18,8 +18,6 @@ from aiosessions.overseers.sealed import Sealed
 from aiosessions.transports.headers import HeaderTransport
 from aiosessions.transports.transport import Transport
 
-__all__ = ["Sliding"]
-
 
 class Sliding:
     """Which tokens of one store are sent again.

@@ -8,8 +8,6 @@ from aiosessions._events import Event
 from aiosessions.storers.over import Over, innermost, shape
 from aiosessions.storers.storer import Listable, ReadsTogether, Record, Storer, UserIndexed
 
-__all__ = ["TimedStorer"]
-
 
 class _Call:
     """One call, which is told as it ends, also by an error or when its request is cancelled.

@@ -14,8 +14,6 @@ from aiosessions.overseers.changes import Changes, Plan, Updated
 from aiosessions.overseers.race import Race, Won
 from aiosessions.overseers.sliding import Sliding
 
-__all__ = ["Writing"]
-
 T = TypeVar("T")
 
 

@@ -31,6 +31,7 @@ from aiosessions import (
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.migration import Alias
 from aiosessions.testing import Browser, Clock
+from tests.facts import facts
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +108,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     def build(**options: Any) -> Store[Shop]:
         options["clock"] = clock
         if "imports" in options:
-            options["on_event"] = events.append
+            options["on_event"] = facts(events)
         if kind == "stored":
             return StorageOverseer(Shop, kept, **options)
         if kind == "revocable":

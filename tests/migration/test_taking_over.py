@@ -36,6 +36,7 @@ from aiosessions import (
 from aiosessions.asgi import SessionMiddleware
 from aiosessions.migration import Alias, StarletteCookie
 from aiosessions.testing import Browser, Clock
+from tests.facts import facts
 
 pytestmark = pytest.mark.anyio
 SECRET = "their secret"
@@ -155,7 +156,7 @@ def site_of(build: Build) -> Callable[..., Site]:
         events: list[Event] = []
         clock = Clock(time.time())
         given: list[Any] = imports if imports is not None else [StarletteCookie(SECRET, user=user_of)]
-        return Site(build(imports=given, on_event=events.append, clock=clock, **options), events, clock)
+        return Site(build(imports=given, on_event=facts(events), clock=clock, **options), events, clock)
 
     return site_of
 
