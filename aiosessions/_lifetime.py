@@ -22,12 +22,14 @@ class Lifetime:
         absolute: it ends so long after it began or the last login, however busy; None: never.
         cookie: "browser": the browser forgets it at its end; "persistent": stays until the absolute deadline;
             a timedelta: that Max-Age, sent again with the first use after one touch window since it was last sent.
-        touch: how stale `seen_at` may get before a read writes; None: idle/20, between 1 s and 5 min.
+        touch: how stale `seen_at` may get before a read writes; None: idle/20, between 1 s and 5 min, at most half of a
+            timed cookie.
         rotate: a new secret after so long, during the session (OWASP "renewal timeout"); None: at logins only.
         grace: how long the previous secret is still recognised after a rotation.
 
     Raises:
-        ConfigError: a duration is not positive or over 400 days, or "persistent" has no absolute timeout.
+        ConfigError: a duration is not positive or over 400 days, *touch* is as long as *idle* or a timed cookie, or
+            "persistent" has no absolute timeout.
     """
 
     idle: timedelta | None = timedelta(days=1)
@@ -51,6 +53,8 @@ class Lifetime:
             raise ConfigError("cookie='persistent' needs an absolute timeout: give absolute=timedelta(...)")
         if self.idle is not None and self.touch is not None and self.touch >= self.idle:
             raise ConfigError(f"touch={self.touch} must be shorter than idle={self.idle}, or active sessions end")
+        if isinstance(self.cookie, timedelta) and self.touch is not None and self.touch >= self.cookie:
+            raise ConfigError(f"touch={self.touch} must be shorter than cookie={self.cookie}, or it is sent too late")
 
     @staticmethod
     def _check(name: str, value: object, *, zero: bool = False) -> None:
@@ -83,9 +87,10 @@ class Lifetime:
         """How stale `seen_at` may get before a read writes, in seconds."""
         if self.touch is not None:
             return self.touch.total_seconds()
+        window = 300.0 if isinstance(self.cookie, str) else min(300.0, self.cookie.total_seconds() / 2)
         if self.idle is None:
-            return 300.0
-        return min(max(self.idle.total_seconds() / 20, min(1.0, self.idle.total_seconds() / 2)), 300.0)
+            return window
+        return min(max(self.idle.total_seconds() / 20, min(1.0, self.idle.total_seconds() / 2)), window)
 
     @cached_property
     def is_timed(self) -> bool:

@@ -52,6 +52,15 @@ def test_without_arguments_it_prints_its_help() -> None:
         assert f"\n    {command} " in answer.stdout
 
 
+@pytest.mark.parametrize("given", [["--store", "redis://:hunter2@h", "stats"], ["--store=redis://:hunter2@h", "stats"]])
+def test_an_option_before_the_command_is_not_repeated(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It may hold a password."""
+    assert main(given) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("aiosessions --store: options come after the command")
+    assert "hunter2" not in said.out + said.err
+
+
 def test_a_new_key_makes_a_sealer_and_is_new_each_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new-key"]) == 0
     assert main(["new-key"]) == 0

@@ -11,6 +11,7 @@ import pytest
 
 from aiosessions import (
     AESGCMSealer,
+    ConfigError,
     CookieOverseer,
     HMACSealer,
     JWTSealer,
@@ -37,6 +38,16 @@ FIELDS = 11
 """Of a meta, without the time of the last sending."""
 
 SEALERS: dict[str, Callable[..., Sealer]] = {"aesgcm": AESGCMSealer, "hmac": HMACSealer, "jwt": JWTSealer}
+
+
+def test_a_timed_cookie_is_sent_again_before_it_ends() -> None:
+    """R15, F10: a touch window as long as the cookie would let it end first; the default one is shorter."""
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    with pytest.raises(ConfigError, match="shorter than cookie"):
+        Lifetime(cookie=hour, touch=hour)
+    assert Lifetime(cookie=minute).touch_window == 30
+    assert Lifetime(None, cookie=minute).touch_window == 30
+    assert Lifetime(cookie=hour).touch_window == WINDOW
 
 
 def sent_to(visitor: Visitor) -> str:

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         could not run; and 3 where a backend failed.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    command = given[0].partition("=")[0] if given else ""
     try:
         if given and given[0] in _OPERATORS:
             from aiosessions.cli.operators import run as run_operators
@@ -49,17 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return _run(given)
     except ConfigError as error:
-        print(f"aiosessions {given[0]}: {error}", file=sys.stderr)
+        print(f"aiosessions {command}: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
         # A module whose driver or framework is not installed names its extra; any other such error is a broken install.
         if "aiosessions[" not in str(error):
             raise
-        print(f"aiosessions {given[0]}: {error}", file=sys.stderr)
+        print(f"aiosessions {command}: {error}", file=sys.stderr)
         return 2
 
 
 def _run(given: Sequence[str]) -> int:
+    if given and given[0].startswith("-") and given[0] not in ("-h", "--help", "--version"):
+        # argparse would take what follows for the command, and print it: it may be a URL with a password
+        raise ConfigError("options come after the command, as in `aiosessions stats --store URL`")
     parser = _parser()
     options = parser.parse_args(_tokens_last(given))
     run: _Run | None = options.run
