@@ -230,15 +230,15 @@ async def assert_reads_are_bounded(storer: Storer, ends: int) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", [ASYNCIO])
-async def test_a_request_reads_little_after_3_000_logouts(redis_client: Redis, redis_prefix: str) -> None:
-    """F16: with the session of a user who logged in and out for a month."""
-    await assert_reads_are_bounded(RedisStorer(redis_client, prefix=redis_prefix, clock=MovableClock().now), 3_000)
+async def test_a_request_reads_little_after_a_thousand_logouts(redis_client: Redis, redis_prefix: str) -> None:
+    """F16: with the session of a user who logs in and out all day."""
+    await assert_reads_are_bounded(RedisStorer(redis_client, prefix=redis_prefix, clock=MovableClock().now), 1_000)
 
 
 @pytest.mark.parametrize("anyio_backend", [ASYNCIO])
-async def test_a_request_reads_little_after_30_000_logouts() -> None:
+async def test_a_request_reads_little_after_ten_thousand_logouts() -> None:
     """F16."""
-    await assert_reads_are_bounded(MemoryStorer(clock=MovableClock().now), 30_000)
+    await assert_reads_are_bounded(MemoryStorer(clock=MovableClock().now), 10_000)
 
 
 async def test_what_has_ended_everywhere_is_forgotten() -> None:
