@@ -92,7 +92,10 @@ class Reply(msgspec.Struct, eq=False):
             self.told.add(place)
             return
 
-        if word.carried.is_there or place in self.told:
-            place.transport.clear(response, place.name, word.carried)
+        carried = word.carried
+        if place in self.told and not carried.present:
+            carried = msgspec.structs.replace(carried, present=True)
+        if carried.is_there:
+            place.transport.clear(response, place.name, carried)
         if word.site_data:
             response.replace("Clear-Site-Data", [", ".join(f'"{kind}"' for kind in word.site_data)])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from cryptography.fernet import Fernet, InvalidToken
 
 from aiosessions._errors import ConfigError
-from aiosessions.migration.envelope import checked, earlier, end_of, spelled, unwrapped
-from aiosessions.overseers.importer import Data, Importer, NotImportedError, Theirs
+from aiosessions.migration.envelope import checked, end_of, spelled, unwrapped
+from aiosessions.overseers.importer import Data, Importer, NotImportedError, Theirs, earlier
 
 if TYPE_CHECKING:
     from nacl.secret import SecretBox

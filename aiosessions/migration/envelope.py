@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from aiosessions.overseers.importer import Data, NotImportedError
 
-__all__ = ["checked", "earlier", "end_of", "mapping", "spelled", "unwrapped"]
+__all__ = ["checked", "end_of", "mapping", "spelled", "unwrapped"]
 
 _LONGEST = 16_384  # characters: four times what a browser keeps in one cookie
 _SKEW = 60  # seconds that two clocks may be apart: as many as Fernet allows
@@ -78,11 +78,6 @@ def end_of(made_at: object, max_age: timedelta | None, now: float) -> float | No
     if not made_at - _SKEW <= now < end:  # nor where it is not a number
         raise NotImportedError("expired")
     return end
-
-
-def earlier(first: float | None, second: float | None) -> float | None:
-    """The earlier of two ends; None: never."""
-    return min((end for end in (first, second) if end is not None), default=None)
 
 
 def unwrapped(text: bytes, max_age: timedelta | None, now: float) -> tuple[Data, float | None]:

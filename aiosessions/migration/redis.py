@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from aiosessions._errors import StorerError
-from aiosessions.migration.envelope import earlier, end_of, mapping, unwrapped
-from aiosessions.overseers.importer import Data, Importer, NotImportedError, Theirs
+from aiosessions.migration.envelope import end_of, mapping, unwrapped
+from aiosessions.overseers.importer import Data, Importer, NotImportedError, Theirs, earlier
 from aiosessions.storers._redis_driver import Client
 from aiosessions.storers._redis_server import RedisServer
 from aiosessions.storers.bounded import seconds_of

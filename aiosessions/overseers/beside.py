@@ -119,8 +119,9 @@ class Beside:
         self._clear_others(response, carried)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
-        """See `Transport.clear`."""
-        self._own.clear(response, name, carried)
+        """See `Transport.clear`. Of the store's own there may be nothing."""
+        if carried.present:
+            self._own.clear(response, name, carried)
         self._clear_others(response, carried)
 
     def vary(self, response: ResponseView, name: str) -> None:

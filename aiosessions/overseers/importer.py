@@ -11,7 +11,7 @@ from aiosessions._errors import ConfigError
 from aiosessions._given import check_max_age, check_until
 from aiosessions.transports.cookies import CookieOptions
 
-__all__ = ["Data", "Importer", "NotImportedError", "Theirs"]
+__all__ = ["Data", "Importer", "NotImportedError", "Theirs", "earlier"]
 
 T_co = TypeVar("T_co", covariant=True)
 Data: TypeAlias = dict[str, Any]  # Any: whatever an application kept in a session of theirs
@@ -29,6 +29,11 @@ class NotImportedError(Exception):
     def __init__(self, reason: _REASONS) -> None:
         super().__init__(reason)
         self.reason: _REASONS = reason
+
+
+def earlier(*ends: float | None) -> float | None:
+    """The earliest end; None: never."""
+    return min((end for end in ends if end is not None), default=None)
 
 
 class Theirs(Discreet, frozen=True):

@@ -19,7 +19,7 @@ from aiosessions._state import Ending, Meta, State, Wishes
 from aiosessions._text import check_user_id
 from aiosessions.overseers.alias import Alias
 from aiosessions.overseers.beside import Beside, Import, Source, sources_of
-from aiosessions.overseers.importer import Importer, NotImportedError, Theirs
+from aiosessions.overseers.importer import Importer, NotImportedError, Theirs, earlier
 from aiosessions.overseers.origins import Foreign
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
@@ -160,7 +160,7 @@ class Importing(Generic[T]):
                     if session is None:
                         self._report("rejected", place.name, reason="unknown")
                     return session
-                said, origin.until = fetched, _earlier(source.until, fetched.ends_at)
+                said, origin.until = fetched, earlier(source.until, fetched.ends_at)
         except NotImportedError as error:
             self._refuse(place, error)
             return None
@@ -193,7 +193,7 @@ class Importing(Generic[T]):
             return None
 
         handle = _base64url.encode(sha256(f"import\0{place.bound}\0{text}".encode()).digest()[:18])
-        until = _earlier(source.until, said.ends_at)
+        until = earlier(source.until, said.ends_at)
         return self._home.origin(place, importer, text, handle, until), importer, text, said
 
     def _refuse(self, place: Place, error: NotImportedError) -> None:
@@ -229,10 +229,6 @@ class Importing(Generic[T]):
             return None
         state = State.blank(data, self._now(), Meta(flashes=flashes))
         return value, structs.replace(state, owner=owner)
-
-
-def _earlier(*ends: float | None) -> float | None:
-    return min((end for end in ends if end is not None), default=None)
 
 
 def _until(until: datetime | None) -> str:

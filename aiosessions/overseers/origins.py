@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiosessions._errors import StorerError
+from aiosessions._errors import DecodeError, StorerError
 from aiosessions._events import Reporter
 from aiosessions._origin import Whose
 from aiosessions._place import Place
@@ -29,8 +29,11 @@ class Marks:
         self._now = now
 
     async def read(self, handle: str) -> bytes | None:
-        """What stands there of the session that was made; None: there is no mark."""
-        record = await self._storer.read(self._prefix + handle)
+        """What stands there of the session that was made, as far as it can be read; None: there is no mark."""
+        try:
+            record = await self._storer.read(self._prefix + handle)
+        except DecodeError:  # see EncryptedStorer
+            return b""
         return None if record is None else record.value
 
     async def leave(self, handle: str, made: bytes, until: float | None) -> bool:

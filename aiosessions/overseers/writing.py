@@ -116,11 +116,10 @@ class Writing(Generic[T]):
             session._settled(plan, seen or plan.state, presented=session._presented)
 
     def _kind(self, plan: Plan[T], won: Won) -> Literal["created", "imported", "regenerated", "saved", "touched"]:
-        if plan.wishes.origin is not None:
-            return "imported" if plan.wishes.origin.standing == "ours" else "saved"
-        if won.state.handle != plan.state.handle:
-            return "created"
+        origin, is_new = plan.wishes.origin, won.state.handle != plan.state.handle
+        if origin is not None and origin.standing == "ours":
+            return "imported"
         if won.digest is not None:
-            return "regenerated"
+            return "created" if is_new else "regenerated"
         is_saved = won.made.is_changed or plan.wishes.is_write or not self._sliding.slides(won.state)
         return "saved" if is_saved else "touched"

@@ -25,6 +25,7 @@ from aiosessions import (
     CookieOverseer,
     CookieTransport,
     DiskStorer,
+    EncryptedStorer,
     Event,
     HeaderTransport,
     Lifetime,
@@ -232,7 +233,8 @@ async def test_a_failed_response_imports_nothing(browser: Browser, site: Site) -
 async def test_a_logout_as_the_first_act_ends_theirs(browser: Browser, site: Site) -> None:
     """R7: nothing of ours is sent, theirs is cleared, and it is in the audit trail."""
     old = browser.cookies.get("session")
-    await ask(browser, "/logout")
+    response = await browser.get("/logout")
+    assert [line.partition("=")[0] for line in response.set_cookies] == ["session"]
     assert [*browser.cookies] == []
     assert site.kinds() == ["destroyed"]
     if isinstance(site.store, CookieOverseer) and not site.store.can_end:
@@ -493,6 +495,20 @@ async def test_a_dict_takes_every_key(build: Build) -> None:
         await bring(browser, **keys)
         for _ in range(2):
             assert json.loads((await browser.get("/")).text) == keys
+
+
+async def test_a_mark_that_cannot_be_read_is_one() -> None:
+    """Of an EncryptedStorer whose key is gone: its token was imported, and is not a second time."""
+    inner, old = MemoryStorer(), ""
+    for is_first in (True, False):
+        store = StorageOverseer(Shop, EncryptedStorer(inner, new_key()), imports=[StarletteCookie(SECRET)])
+        async with Browser(Site(store, [], Clock(time.time())).app) as browser:
+            old = old or await bring(browser, cart=["theirs"])
+            said = json.loads((await browser.get("/read", headers={"Cookie": f"session={old}"})).text)
+            assert said["new"] != is_first
+            async for each in inner.keys():  # a storer is no dict
+                if ":~imported:" not in each:
+                    await inner.delete(each)
 
 
 # two at once
