@@ -344,7 +344,7 @@ class Session(Meant, Generic[T]):
             self._ended = (*self._ended, Ending(state, is_due=True, is_wanted=True, is_anyhow=True))
             return False
 
-        if state.handle != self._state.handle or plan.wishes.origin:  # what it took the place of is to end
+        if state.handle != self._state.handle:  # what it took the place of is to end
             self._ended = tuple(each._replace(is_due=True) for each in self._ended)
         self._state = state
         self._standing = "fine"

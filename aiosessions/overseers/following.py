@@ -139,10 +139,16 @@ class Following(Generic[T]):
 
     async def _claimed(self, plan: Plan[T], state: State, origin: Origin) -> bool:
         """Whether what is imported gets a token: not if another request has sent one, and there is no more to say."""
-        claimed = await origin.claim(state)
-        if claimed is True or plan.wishes.is_login:
+        wishes, claimed = plan.wishes, await origin.claim(state)
+        if claimed is True:
             return True
-        if claimed is False or not await self._revocations.allows(claimed.handle, claimed.owner, claimed.as_held):
+        is_live = False
+        if claimed is not False and wishes.rotations:  # what another request has made of it ends, as by any rotation
+            until = claimed.meta.ends_at or 0.0
+            is_live = await self._revocations.deny(claimed.handle, claimed.owner, claimed.as_held, until, state)
+        elif claimed is not False:
+            is_live = await self._revocations.allows(claimed.handle, claimed.owner, claimed.as_held)
+        if not (is_live or wishes.is_login):
             self._drop(plan.session, "gone")
             return False
         if plan.is_changed or not plan.wishes.is_import:

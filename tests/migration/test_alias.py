@@ -315,6 +315,32 @@ async def test_an_older_transport_is_left_for_a_newer_one(world: World) -> None:
 
 
 @pytest.mark.parametrize("world", ["stored"], indirect=True)
+async def test_two_requests_with_an_older_transport_are_told_one_token(world: World) -> None:
+    """R18: a second one would end the first on its way."""
+    older = world.build(transport=HeaderTransport())
+    newer = world.build(imports=[Alias("app", transport=HeaderTransport())])
+    are_loaded, saving = [anyio.Event(), anyio.Event()], anyio.Event()
+
+    async def slow(request: Request) -> Response:
+        await newer.get(request)
+        are_loaded[int(request.path_params["number"])].set()
+        await saving.wait()
+        return Response()
+
+    app = Starlette(routes=[Route("/{number}", slow)], middleware=[Middleware(SessionMiddleware, stores=[newer])])
+    async with Browser(world.app(older), keep_headers="Session-") as before, Browser(app) as browser:
+        await before.get("/add?item=before")
+        devices = [browser.another(), browser.another()]
+        async with anyio.create_task_group() as tasks:
+            for number, device in enumerate(devices):
+                tasks.start_soon(lambda d, n: d.get(f"/{n}", headers=before.headers), device, number)
+            for each in are_loaded:
+                await each.wait()
+            saving.set()
+        assert sum("__Host-app" in device.cookies for device in devices) == 1
+
+
+@pytest.mark.parametrize("world", ["stored"], indirect=True)
 async def test_the_older_secret_dies_once_the_newer_has_come(move: Move) -> None:
     """R8: a grace time later, as with any periodic rotation."""
     old = move.bring()

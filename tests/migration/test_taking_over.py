@@ -76,9 +76,17 @@ class Site:
     store: Store[Shop]
     events: list[Event]
     clock: Clock
+    loaded: anyio.Event = field(default_factory=anyio.Event)
+    saving: anyio.Event = field(default_factory=anyio.Event)
 
-    async def page(self, request: Request) -> Response:
+    async def page(self, request: Request) -> Response:  # noqa: PLR0912  # one branch an act
+        if request.path_params["act"] == "unasked":
+            self.store.new(request).set_user("new")
+            return Response()
         session = await self.store.get(request)
+        if "wait" in request.query_params:
+            self.loaded.set()
+            await self.saving.wait()
         match request.path_params["act"]:
             case "add":
                 session.value.cart.append(request.query_params["item"])
@@ -304,11 +312,12 @@ async def test_a_second_request_logs_out_for_both(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("kind", REMEMBERING)
-async def test_a_new_session_takes_the_place_of_theirs(browser: Browser, site: Site) -> None:
+@pytest.mark.parametrize("act", ["new", "unasked"])
+async def test_a_new_session_takes_the_place_of_theirs(browser: Browser, site: Site, act: str) -> None:
     """`new()` asks no importer, and a logout afterwards does not bring theirs back."""
     old = browser.cookies.get("session")
-    said = await ask(browser, "/new")
-    assert (said["cart"], said["user"]) == ([], "new")
+    await browser.get(f"/{act}")
+    assert (await ask(browser, "/read"))["user"] == "new"
     assert "session" not in browser.cookies
     await ask(browser, "/logout")
     site.kinds()
@@ -529,6 +538,94 @@ async def test_two_requests_with_one_older_token_make_one_session(browser: Brows
         assert site.kinds().count("imported") == 1
     else:
         assert len({(await ask(device, "/read"))["handle"] for device in told}) == 1
+
+
+async def beside(site: Site, browser: Browser, slow: str, *quick: str) -> tuple[Browser, list[Browser]]:
+    """A device whose request loads what the others' requests, with the same older token, save before it does."""
+    old = {"Cookie": f"session={browser.cookies.get('session')}"}
+    late, others = browser.another(), [browser.another() for _ in quick]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: late.get(f"/{slow}wait=1", headers=old))
+        await site.loaded.wait()
+        for device, act in zip(others, quick, strict=True):
+            await device.get(f"/{act}", headers=None if "__Host-app" in device.cookies else old)
+        site.saving.set()
+    return late, others
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+async def test_one_that_was_only_read_beside_an_import_sends_no_token(browser: Browser, site: Site) -> None:
+    """R18: nor is it imported twice."""
+    late, (first,) = await beside(site, browser, "read?", "add?item=first")
+    assert "__Host-app" not in late.cookies
+    assert (await ask(first, "/read"))["cart"] == ["theirs", "first"]
+    assert site.kinds().count("imported") == 1
+
+
+@pytest.mark.parametrize("kind", ["stored"])
+async def test_what_was_changed_beside_an_import_is_kept_with_it(browser: Browser, site: Site) -> None:
+    """F3, R18: without a token."""
+    late, (first,) = await beside(site, browser, "add?item=late&", "add?item=first")
+    assert "__Host-app" not in late.cookies
+    assert sorted((await ask(first, "/read"))["cart"]) == ["first", "late", "theirs"]
+    assert site.kinds().count("imported") == 1
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+@pytest.mark.parametrize("slow", ["read?", "add?item=late&"])
+@pytest.mark.parametrize("act", ["logout", "login?user=bob"])
+async def test_what_has_ended_beside_an_import_is_not_imported(
+    browser: Browser, site: Site, slow: str, act: str
+) -> None:
+    """F4, R18: a logout holds whatever the order, and a login is not overwritten."""
+    late, (first,) = await beside(site, browser, slow, act)
+    assert "__Host-app" not in late.cookies
+    assert "dropped" in site.kinds()
+    assert (await ask(first, "/read"))["user"] == ("bob" if "bob" in act else None)
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+async def test_a_login_beside_an_import_stands(browser: Browser, site: Site) -> None:
+    """R8: of a request that came with the older token, before or after another has imported it."""
+    late, (first,) = await beside(site, browser, "login?user=bob&", "add?item=first")
+    assert (await ask(late, "/read"))["user"] == "bob"
+    assert (await ask(first, "/read"))["new"]
+
+    site.loaded, site.saving = anyio.Event(), anyio.Event()
+    other = await bring(browser, cart=["another"], user="ann")
+    await browser.another().get("/read", headers={"Cookie": f"session={other}"})
+    later = browser.another()
+    await later.get("/login?user=eve", headers={"Cookie": f"session={other}"})
+    assert (await ask(later, "/read"))["user"] == "eve"
+    assert (await ask(later, "/read"))["user"] == "eve"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_read_after_the_headers_leaves_the_import_to_the_next_request(
+    site: Site, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R12, R13: nobody can be told a token then, and nothing was asked for that could get lost."""
+    seen: list[list[str]] = []
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:  # Any: what ASGI hands around
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        seen.append((await site.store.get(Request(scope))).value.cart)
+        await send({"type": "http.response.body", "body": b""})
+
+    async with Browser(SessionMiddleware(late)) as stream:
+        await stream.get("/", headers={"Cookie": f"session={browser.cookies.get('session')}"})
+    assert seen == [["theirs"]]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert (await ask(browser, "/read"))["cart"] == ["theirs"]
+    assert site.kinds().count("imported") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_value_in_quotes_is_what_they_hold(browser: Browser) -> None:
+    """RFC 6265 §4.1.1: as some software sets it."""
+    old = browser.cookies.get("session")
+    said = json.loads((await browser.another().get("/read", headers={"Cookie": f'session="{old}"'})).text)
+    assert said["cart"] == ["theirs"]
 
 
 # how theirs is cleared, and what cannot be
