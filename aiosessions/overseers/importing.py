@@ -60,8 +60,10 @@ class Home(Protocol[T]):
         """What a token under an older name is, as long as nobody has proven it."""
         ...
 
-    def unread(self, place: Place, carried: Carried, reply: Reply, error: StorerError) -> Session[T]:
-        """What stands for one that may be there; or the error is raised."""
+    def unread(
+        self, place: Place, carried: Carried, reply: Reply, error: StorerError, ended: tuple[Ending, ...]
+    ) -> Session[T]:
+        """What stands for one that may be there, and ends it if it is destroyed; or the error is raised."""
         ...
 
 
@@ -149,6 +151,7 @@ class Importing(Generic[T]):
         if opened is None:
             return None
         origin, importer, text, said = opened
+        ended = (Ending(None, origin=origin),)
         try:
             session = await self._home.again(place, carried, reply, origin, touch=touch)
             if session is not None:
@@ -166,13 +169,12 @@ class Importing(Generic[T]):
             return None
         except StorerError as error:
             self._report("store_failed", place.name, reason=type(error.__cause__).__name__)
-            return self._home.unread(place, carried, reply, error)
+            return self._home.unread(place, carried, reply, error, ended)
 
         made = self._made(place, importer, said)
         if made is None:
             return None
         value, state = made
-        ended = (Ending(None, origin=origin),)
         return self._make(place, carried, reply, value, state, ended=ended, wishes=Wishes(origin=origin))
 
     def _opened(

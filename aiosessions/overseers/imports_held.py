@@ -112,8 +112,11 @@ class HeldImports(Generic[T]):
         origin.standing = "others"
         return await self._load(place, carried, reply, touch=touch, state=state, ended=(Ending(None, origin=origin),))
 
-    def unread(self, place: Place, carried: Carried, reply: Reply, error: StorerError) -> Session[T]:  # noqa: ARG002  # see Home
+    def unread(
+        self, place: Place, carried: Carried, reply: Reply, error: StorerError, ended: tuple[Ending, ...]
+    ) -> Session[T]:
         """See `Home.unread`."""
+        del place, carried, reply, ended
         raise error
 
     async def _undo(self, place: Place, _: str, made: State | None) -> None:

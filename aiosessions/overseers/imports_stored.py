@@ -105,11 +105,13 @@ class StoredImports(Generic[T]):
         origin.standing = "others"
         return self._make(place, carried, reply, value, state, ended=(Ending(None, origin=origin),))
 
-    def unread(self, place: Place, carried: Carried, reply: Reply, error: StorerError) -> Session[T]:
+    def unread(
+        self, place: Place, carried: Carried, reply: Reply, error: StorerError, ended: tuple[Ending, ...]
+    ) -> Session[T]:
         """See `Home.unread`."""
         if self._on_storer_error == "raise":
             raise error
-        return self._blank(place, carried, reply, standing="unread")
+        return self._blank(place, carried, reply, standing="unread", ended=ended)
 
     def _standing(self, state: State | None) -> Standing:
         """A login that is just on its way to this client must not be overwritten by an answer to the older token."""

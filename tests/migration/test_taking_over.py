@@ -38,6 +38,7 @@ from aiosessions.asgi import SessionMiddleware
 from aiosessions.migration import Alias, StarletteCookie
 from aiosessions.testing import Browser, Clock
 from tests.facts import facts
+from tests.storers_with_faults import FaultyStorer
 
 pytestmark = pytest.mark.anyio
 SECRET = "their secret"
@@ -504,6 +505,30 @@ async def test_a_dict_takes_every_key(build: Build) -> None:
         await bring(browser, **keys)
         for _ in range(2):
             assert json.loads((await browser.get("/")).text) == keys
+
+
+async def test_a_store_that_cannot_be_read_imports_nothing_over_what_may_be_there() -> None:
+    """R6, R7: degraded as with a token of ours; a logout then holds for theirs too."""
+    clock = Clock(time.time())
+    storer = FaultyStorer(clock)
+    imports = [StarletteCookie[Shop](SECRET)]
+    store = StorageOverseer(Shop, storer, imports=imports, clock=clock, on_storer_error="new")
+    site = Site(store, [], clock)
+    async with Browser(site.app, raise_app_exceptions=False) as browser:
+        old = {"Cookie": f"session={await bring(browser, cart=['theirs'])}"}
+        storer.failing = {"read"}
+        assert (await ask(browser, "/read"))["new"]
+        assert (await browser.get("/add?item=more")).status == 500
+        assert "session" in browser.cookies
+        await browser.get("/logout")
+        assert "session" not in browser.cookies
+        storer.failing = set()
+        assert json.loads((await browser.get("/read", headers=old)).text)["new"]
+        strict = Site(StorageOverseer(Shop, storer, imports=imports, clock=clock), [], clock)
+        async with Browser(strict.app, raise_app_exceptions=False) as other:
+            storer.failing = {"read"}
+            await bring(other, cart=["another"])
+            assert (await other.get("/read")).status == 500
 
 
 async def test_a_mark_that_cannot_be_read_is_one() -> None:
