@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -243,52 +244,20 @@ async def test_requests_with_the_older_token_work_on_the_moved_session(move: Mov
     assert move.world.kinds().count("imported") == 1
 
 
-@pytest.mark.parametrize("world", ["stored"], indirect=True)
-async def test_what_an_older_worker_writes_meanwhile_is_taken_along(world: World) -> None:
-    """F3: in a rolling deployment."""
+@asynccontextmanager
+async def meanwhile(world: World, act: str) -> AsyncGenerator[tuple[Browser, Browser]]:
+    """The visitor at the older store, and at the newer one, whose change was saved after *act* at the older."""
     older, newer = world.build(name="old"), world.build(name="app", imports=[Alias("old")])
-    is_loaded, is_written = anyio.Event(), anyio.Event()
+    is_loaded, is_done = anyio.Event(), anyio.Event()
 
     async def slow(request: Request) -> Response:
-        session = await newer.get(request)
-        session.value.cart.append("newer")
+        (await newer.get(request)).value.cart.append("newer")
         is_loaded.set()
-        await is_written.wait()
+        await is_done.wait()
         return Response()
 
     app = Starlette(routes=[Route("/slow", slow)], middleware=[Middleware(SessionMiddleware, stores=[newer])])
-    async with Browser(world.app(older)) as before, Browser(app) as browser:
-        await before.get("/add?item=before")
-        for cookie in before.cookies:
-            browser.cookies.put(cookie)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(browser.get, "/slow")
-            await is_loaded.wait()
-            await before.get("/add?item=older")
-            is_written.set()
-        async with Browser(world.app(newer)) as after:
-            for cookie in browser.cookies:
-                after.cookies.put(cookie)
-            assert sorted(json.loads((await after.get("/read")).text)["cart"]) == ["before", "newer", "older"]
-        assert json.loads((await before.get("/read")).text)["new"]
-
-
-@pytest.mark.parametrize("world", ["stored"], indirect=True)
-@pytest.mark.parametrize("act", ["logout", "login"])
-async def test_what_ends_meanwhile_is_not_moved(world: World, act: str) -> None:
-    """R7: a logout at an older worker holds whatever the order."""
-    older, newer = world.build(name="old"), world.build(name="app", imports=[Alias("old")])
-    is_loaded, has_ended = anyio.Event(), anyio.Event()
-
-    async def slow(request: Request) -> Response:
-        session = await newer.get(request)
-        session.value.cart.append("newer")
-        is_loaded.set()
-        await has_ended.wait()
-        return Response()
-
-    app = Starlette(routes=[Route("/slow", slow)], middleware=[Middleware(SessionMiddleware, stores=[newer])])
-    async with Browser(world.app(older)) as before, Browser(app) as browser:
+    async with Browser(world.app(older)) as before, Browser(app) as browser, Browser(world.app(newer)) as after:
         await before.get("/add?item=before")
         for cookie in before.cookies:
             browser.cookies.put(cookie)
@@ -296,8 +265,26 @@ async def test_what_ends_meanwhile_is_not_moved(world: World, act: str) -> None:
             tasks.start_soon(browser.get, "/slow")
             await is_loaded.wait()
             await before.get(f"/{act}")
-            has_ended.set()
-        assert "__Host-app" not in browser.cookies
+            is_done.set()
+        for cookie in browser.cookies:
+            after.cookies.put(cookie)
+        yield before, after
+
+
+@pytest.mark.parametrize("world", ["stored"], indirect=True)
+async def test_what_an_older_worker_writes_meanwhile_is_taken_along(world: World) -> None:
+    """F3: in a rolling deployment."""
+    async with meanwhile(world, "add?item=older") as (before, after):
+        assert json.loads((await before.get("/read")).text)["new"]
+        assert sorted(json.loads((await after.get("/read")).text)["cart"]) == ["before", "newer", "older"]
+
+
+@pytest.mark.parametrize("world", ["stored"], indirect=True)
+@pytest.mark.parametrize("act", ["logout", "login"])
+async def test_what_ends_meanwhile_is_not_moved(world: World, act: str) -> None:
+    """R7, R8: a logout or a login at an older worker holds whatever the order."""
+    async with meanwhile(world, act) as (_, after):
+        assert "__Host-app" not in after.cookies
         assert "dropped" in world.kinds()
 
 
