@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -571,6 +572,27 @@ async def test_stale_index_entries_heal_but_no_young_one(storer: DiskStorer, fol
     assert [key for key, _ in await storer.list_by_owner("ann")] == ["live"]
     assert len(list(owner_folder.iterdir())) == 1
     assert [key for key, _ in await storer.list_by_owner("bob")] == ["moved"]
+
+
+async def test_an_owner_s_folder_that_goes_as_it_is_looked_at_is_made_again(
+    storer: DiskStorer, clock: MovableClock, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S15: the last session of a user ends while the next begins; between the system's calls nothing stands still."""
+    await storer.create("a", record(clock, owner="ann"))
+    (entry,) = files(folder, "owners")
+    lstat = os.lstat
+    looked: list[str] = []
+
+    def gone_just_now(path: Any, **options: Any) -> os.stat_result:  # Any: as os has them
+        if os.fspath(path) == os.fspath(entry.parent) and not looked:
+            looked.append(path)
+            shutil.rmtree(path)
+        return lstat(path, **options)
+
+    monkeypatch.setattr(os, "lstat", gone_just_now)
+    assert await storer.create("b", record(clock, owner="ann"))
+    assert looked
+    assert [key for key, _ in await storer.list_by_owner("ann")] == ["b"]
 
 
 async def test_clean_heals_the_index_of_owners_that_nobody_asks_for(
