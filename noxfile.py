@@ -148,9 +148,10 @@ def tests(session: nox.Session) -> None:
     number = list(PYTHONS).index(str(session.python))
     last = ("asyncio,trio,uvloop", "trio,uvloop", "trio")[min(len(PYTHONS), 3) - 1]
     loops = last if number == len(PYTHONS) - 1 else "uvloop" if number else "asyncio"
-    # What README says is run on each, and once in a clean folder; the example of a storer of one's own once.
-    once = ["--ignore=tests/test_newcomer.py", "--ignore=tests/test_sqlalchemy_example.py"] if number else []
-    session.run("pytest", *IN_PARALLEL, f"--loops={loops}", *once, *session.posargs)
+    # What README says is run on each, and once in a clean folder; once the example of a storer of one's own too, and
+    # most of the mutations, which know no Python.
+    less = ["--ignore=tests/test_newcomer.py", "--ignore=tests/test_sqlalchemy_example.py", "--mutations=10000"]
+    session.run("pytest", *IN_PARALLEL, f"--loops={loops}", *(less if number else ()), *session.posargs)
 
 
 @nox.session(default=False)
