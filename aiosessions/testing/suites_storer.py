@@ -1112,11 +1112,11 @@ class ListableSuite(StorerCase):
     ) -> None:
         """S19: a thousand, while others come."""
 
-        async def create_ten(number: int) -> None:
-            for key in range(10 * number, 10 * number + 10):
+        async def create_fifty(number: int) -> None:
+            for key in range(50 * number, 50 * number + 50):
                 await listable.create(f"k{key}", self.record(clock))
 
-        await race(100, create_ten)
+        await race(20, create_fifty)
         turn = 0
         async for key in listable.keys():
             await listable.delete(key)

@@ -601,10 +601,12 @@ async def test_a_storer_that_is_dropped_ends_its_threads(path: Path) -> None:
     others = threads()
     storer = SQLiteStorer(path)
     await storer.create("k", numbered(0))
-    working, dropped = threads() - others, weakref.ref(storer)
+    working, is_gone = threads() - others, threading.Event()
+    dropped = weakref.ref(storer, lambda _: is_gone.set())
     assert working
     del storer
-    gc.collect()
+    while not is_gone.wait(0.01):  # a thread may still be on its way out of the call
+        gc.collect()
     assert dropped() is None
     assert have_ended(working)
 
