@@ -376,9 +376,24 @@ async def test_round_trips_are_as_few_as_the_protocol_allows(memcached_server: M
         assert await storer.read("k") is None
 
 
+@asynccontextmanager
+async def late_answers() -> AsyncGenerator[None]:
+    """One may arrive in the turn of a time-out or cancellation: emcache drops the connection, asyncio reports it."""
+    reported: list[dict[str, Any]] = []  # Any: as asyncio reports
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(handler)
+    assert all(isinstance(context["exception"], asyncio.InvalidStateError) for context in reported)
+
+
 async def test_a_write_whose_answer_got_lost_is_applied_once(memcached_server: MemcachedServer) -> None:
     """S6, S13: the first call is a StorerError of unknown outcome, the same call again says True."""
     async with (
+        late_answers(),
         Proxy("127.0.0.1", memcached_server.port) as proxy,
         opened(f"memcached://127.0.0.1:{proxy.port}?prefix=lost:&timeout=0.5") as storer,
     ):
@@ -401,6 +416,7 @@ async def test_a_write_whose_answer_got_lost_is_applied_once(memcached_server: M
 async def test_a_server_that_hangs_is_a_storer_error_within_the_time_out(memcached_server: MemcachedServer) -> None:
     """S13: for every method; afterwards the same storer works."""
     async with (
+        late_answers(),
         Proxy("127.0.0.1", memcached_server.port) as proxy,
         opened(f"memcached://127.0.0.1:{proxy.port}?prefix=hangs:&timeout=0.3") as storer,
     ):
@@ -417,7 +433,7 @@ async def test_a_server_that_was_killed_is_a_storer_error_and_comes_back_empty(
     memcached_server: MemcachedServer,
 ) -> None:
     """S13: under load; nothing but StorerError, and the same storer works again."""
-    async with opened(f"{memcached_server.url}?prefix=killed:&timeout=0.3") as storer:
+    async with late_answers(), opened(f"{memcached_server.url}?prefix=killed:&timeout=0.3") as storer:
         noticed, stop = anyio.Event(), anyio.Event()
 
         async def work(number: int) -> None:
@@ -444,42 +460,34 @@ async def test_a_server_that_was_killed_is_a_storer_error_and_comes_back_empty(
 async def test_cancelled_calls_never_cross_answers(memcached_server: MemcachedServer) -> None:
     """S14: by asyncio's own cancellation, which no scope shields from, over slow answers and two connections."""
     chance = random.Random(14)
-    reported: list[dict[str, Any]] = []  # Any: as asyncio reports
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    # An answer that arrives in the turn of the cancellation: emcache drops the connection, and asyncio reports it.
-    loop.set_exception_handler(lambda _, context: reported.append(context))
-    try:
-        async with (
-            Proxy("127.0.0.1", memcached_server.port) as proxy,
-            opened(f"memcached://127.0.0.1:{proxy.port}?prefix=cancel:&max_connections=2") as storer,
-        ):
-            wrong: list[str] = []
+    async with (
+        late_answers(),
+        Proxy("127.0.0.1", memcached_server.port) as proxy,
+        opened(f"memcached://127.0.0.1:{proxy.port}?prefix=cancel:&max_connections=2") as storer,
+    ):
+        wrong: list[str] = []
+        for number in range(8):
+            await storer.create(f"k{number}", record(b"%d" % number))
+
+        async def use(number: int) -> None:
+            found = await storer.read(f"k{number}")
+            if found is not None and found.value != b"%d" % number:
+                wrong.append(f"read of k{number} answered {found.value!r}")
+
+        async def give_up(number: int) -> None:
+            for _ in range(150):
+                task = asyncio.ensure_future(use(number))
+                await asyncio.sleep(chance.random() / 500)
+                task.cancel()
+                await asyncio.wait([task])
+                if not task.cancelled() and (error := task.exception()):
+                    assert isinstance(error, StorerError)
+
+        async with anyio.create_task_group() as group:
             for number in range(8):
-                await storer.create(f"k{number}", record(b"%d" % number))
-
-            async def use(number: int) -> None:
-                found = await storer.read(f"k{number}")
-                if found is not None and found.value != b"%d" % number:
-                    wrong.append(f"read of k{number} answered {found.value!r}")
-
-            async def give_up(number: int) -> None:
-                for _ in range(150):
-                    task = asyncio.ensure_future(use(number))
-                    await asyncio.sleep(chance.random() / 500)
-                    task.cancel()
-                    await asyncio.wait([task])
-                    if not task.cancelled() and (error := task.exception()):
-                        assert isinstance(error, StorerError)
-
-            async with anyio.create_task_group() as group:
-                for number in range(8):
-                    group.start_soon(give_up, number)
-            assert not wrong
-            await _recovered(storer)
-    finally:
-        loop.set_exception_handler(handler)
-    assert all(isinstance(context["exception"], asyncio.InvalidStateError) for context in reported)
+                group.start_soon(give_up, number)
+        assert not wrong
+        await _recovered(storer)
 
 
 def test_of_20_racers_in_four_processes_one_wins(memcached_server: MemcachedServer) -> None:
