@@ -194,21 +194,19 @@ class Shards:
 
     def make(self, folder: str) -> None:
         """One of the folders within, and all around it that somebody removed."""
-        while True:
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
             try:
-                os.mkdir(folder, 0o700)
-            except FileExistsError:
-                with suppress(FileNotFoundError):  # somebody removed it just now
-                    check_folder(folder)
-                    return
+                check_folder(folder)
             except FileNotFoundError:
-                self.see()
-                self._make_trees()
-                with suppress(FileExistsError):
-                    os.mkdir(folder, 0o700)
-                break
-            else:
-                break
+                self.make(folder)  # somebody removed it just now
+            return
+        except FileNotFoundError:
+            self.see()
+            self._make_trees()
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
         self.sync(os.path.dirname(folder))
 
     def sync(self, folder: str) -> None:
