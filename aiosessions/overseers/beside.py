@@ -94,12 +94,17 @@ class Beside:
 
     Args:
         own: the store's.
-        sources: what else is read, and cleared with the token that takes its place; by name on the wire.
+        sources: what else is read while it counts, and cleared with the token that takes its place; by name on the
+            wire.
+        now: unix seconds.
     """
 
-    def __init__(self, own: Transport, sources: Mapping[str, Source[Any]]) -> None:  # Any: of a store of any type
+    def __init__(  # Any: of a store of any type
+        self, own: Transport, sources: Mapping[str, Source[Any]], now: Callable[[], float]
+    ) -> None:
         self._own = own
         self._sources = sources
+        self._now = now
 
     @property
     def needs_https(self) -> bool:
@@ -109,7 +114,9 @@ class Beside:
     def read(self, request: RequestView, name: str) -> Carried:
         """See `Transport.read`."""
         carried = self._own.read(request, name)
-        beside = (source.transport.read(request, source.name) for source in self._sources.values())
+        now = self._now()
+        counting = (source for source in self._sources.values() if source.until is None or now < source.until)
+        beside = (source.transport.read(request, source.name) for source in counting)
         others = tuple(theirs for theirs in beside if theirs.present)
         return structs.replace(carried, others=others) if others else carried
 

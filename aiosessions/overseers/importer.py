@@ -84,7 +84,8 @@ class Importer(ABC, Generic[T_co]):
         user: Callable[[Data], str | None] | None,
         clear: bool,
     ) -> None:
-        if not _COOKIE.fullmatch(str(cookie)):
+        cookie = str(cookie)
+        if not _COOKIE.fullmatch(cookie):
             raise ConfigError(f"cookie={cookie!r:.80}: give the name of their cookie, to the letter")
         check_max_age(max_age)
         check_until(until)
@@ -94,7 +95,7 @@ class Importer(ABC, Generic[T_co]):
 
         self.cookie = cookie
         # browsers ignore a leading dot (RFC 6265 §5.2.3), and so do they who set it
-        bare = None if domain is None else domain.removeprefix(".")
+        bare = None if domain is None else str(domain).removeprefix(".")
         is_secure = cookie.startswith(("__Host-", "__Secure-"))  # what is not, browsers drop under such a name
         self.options: CookieOptions = CookieOptions(path=path, domain=bare, secure=is_secure, prefix=False)
         self.max_age: timedelta | None = max_age
@@ -118,7 +119,7 @@ class Importer(ABC, Generic[T_co]):
             NotImportedError: it is not theirs, or too old.
         """
 
-    async def fetch(self, text: str, *, now: float) -> Theirs | None:
+    async def fetch(self, text: str, *, now: float) -> Theirs | None:  # noqa: ARG002  # cookies have no backend
         """What their backend keeps for a token, where `open` said no data; None: nothing that they would take.
 
         Args:
@@ -129,7 +130,7 @@ class Importer(ABC, Generic[T_co]):
             NotImportedError: it is not what that software makes, or too old.
             StorerError: the backend failed, or did not answer in time.
         """
-        raise NotImplementedError(text)
+        return None
 
     async def delete(self, text: str) -> None:
         """Their backend forgets it: it is ours now, or was logged out.

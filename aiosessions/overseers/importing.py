@@ -100,7 +100,7 @@ class Importing(Generic[T]):
             for where, source in self._sources.items()
             if isinstance(source.given, Alias)
         }
-        places.look_beside(Beside(places.own.transport, self._sources))
+        places.look_beside(Beside(places.own.transport, self._sources, now))
         self._codec = codec
         self._make = make
         self._now = now
@@ -122,8 +122,6 @@ class Importing(Generic[T]):
         """
         for theirs in () if carried.present else carried.others:
             source, older = self._sources[theirs.where], self._older.get(theirs.where)
-            if source.until is not None and self._now() >= source.until:
-                continue
             if older is not None:
                 session = await self._home.renamed(place, carried, reply, older, theirs)
             else:

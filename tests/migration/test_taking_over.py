@@ -407,6 +407,22 @@ async def test_after_until_nothing_is_read(site_of: Callable[..., Site]) -> None
         assert site.kinds() == []
 
 
+@pytest.mark.parametrize("kind", REMEMBERING)
+@pytest.mark.parametrize("act", ["login?user=bob", "unasked"])
+async def test_after_until_nothing_is_cleared_or_remembered(
+    site_of: Callable[..., Site], kept: MemoryStorer | DiskStorer, act: str
+) -> None:
+    """A cookie that is not ours is not ours to clear."""
+    until = datetime.fromtimestamp(time.time(), UTC) + WEEK
+    site = site_of([StarletteCookie(SECRET, until=until, user=user_of)])
+    async with Browser(site.app) as browser:
+        await bring(browser, cart=["theirs"])
+        site.clock.advance(WEEK.total_seconds())
+        await browser.get(f"/{act}")
+        assert {"session", "__Host-app"} == {cookie.name for cookie in browser.cookies}
+        assert not [key async for key in kept.keys() if ":~imported:" in key]  # noqa: SIM118  # a storer is no dict
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_end_in_the_past_is_said_at_the_start(
     site_of: Callable[..., Site], caplog: pytest.LogCaptureFixture
