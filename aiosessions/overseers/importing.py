@@ -20,7 +20,7 @@ from aiosessions._text import check_user_id
 from aiosessions.overseers.alias import Alias
 from aiosessions.overseers.beside import Beside, Import, Source, sources_of
 from aiosessions.overseers.importer import Importer, NotImportedError, Theirs, earlier
-from aiosessions.overseers.origins import Foreign
+from aiosessions.overseers.origins import Foreign, Remembering
 from aiosessions.transports.transport import Carried
 from aiosessions.values.codecs import CheckedCodec
 
@@ -33,15 +33,11 @@ class Load(Protocol[T]):
     def __call__(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Awaitable[Session[T]]: ...
 
 
-class Home(Protocol[T]):
+class Home(Remembering, Protocol[T]):
     """What differs between sessions that a storer keeps and those that clients hold."""
 
     def load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Awaitable[Session[T]]:
         """As if nothing had come beside."""
-        ...
-
-    def origin(self, place: Place, importer: Importer[T], text: str, handle: str, until: float | None) -> Foreign:
-        """What a token of other software is."""
         ...
 
     async def again(
@@ -194,7 +190,7 @@ class Importing(Generic[T]):
 
         handle = _base64url.encode(sha256(f"import\0{place.bound}\0{text}".encode()).digest()[:18])
         until = earlier(source.until, said.ends_at)
-        return self._home.origin(place, importer, text, handle, until), importer, text, said
+        return Foreign(importer, text, place, handle, until, self._home, self._report), importer, text, said
 
     def _refuse(self, place: Place, error: NotImportedError) -> None:
         if error.reason == "expired":

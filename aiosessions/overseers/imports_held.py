@@ -11,7 +11,6 @@ from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
 from aiosessions._state import Ending, Meta, State, Wishes
-from aiosessions.overseers.importer import Importer
 from aiosessions.overseers.loading import Blank
 from aiosessions.overseers.origins import Foreign, Marks, Renamed
 from aiosessions.storers.storer import Storer
@@ -69,7 +68,7 @@ class HeldImports(Generic[T]):
         self._opened = opened
         self._deny = deny
         self._ready = ready
-        self._marks = None if storer is None else Marks(storer, namespace, now)
+        self.marks: Marks | None = None if storer is None else Marks(storer, namespace, now)
         self._blank = blank
         self._now = now
         self._report = report
@@ -80,32 +79,38 @@ class HeldImports(Generic[T]):
 
     # what other software left
 
-    def origin(self, place: Place, importer: Importer[T], text: str, handle: str, until: float | None) -> Foreign:
-        """See `Home.origin`."""
-        return Foreign(
-            importer,
-            text,
-            place,
-            handle,
-            until,
-            self._marks,
-            pack=_packed,
-            unpack=self._unpacked,
-            undo=self._undo,
-            report=self._report,
-        )
+    def pack(self, made: State) -> bytes:
+        """See `Remembering.pack`."""
+        what: tuple[Any, ...] = (made.value, made.owner, made.meta.pack())
+        return _encode(what)
+
+    def unpack(self, handle: str, made: bytes) -> State | None:
+        """See `Remembering.unpack`."""
+        try:
+            value, owner, packed = _decode(made)
+        except msgspec.MsgspecError:
+            return None
+        meta = Meta.unpack(packed)
+        if meta is None or meta.held is None:
+            return None
+        return State(handle, value, owner, meta.held.created_at, meta.held.seen_at, 0, meta, self._now())
+
+    async def undo(self, place: Place, handle: str, made: State | None) -> None:  # noqa: ARG002  # the mark says it
+        """See `Remembering.undo`."""
+        if made is not None:
+            await self._deny(place, Ending(made, is_wanted=True, is_anyhow=True))
 
     async def again(
         self, place: Place, carried: Carried, reply: Reply, origin: Foreign, *, touch: bool
     ) -> Session[T] | None:
         """See `Home.again`."""
-        if self._marks is None:
+        if self.marks is None:
             return None
         await self._ready()
-        made = await self._marks.read(origin.handle)
+        made = await self.marks.read(origin.handle)
         if made is None:
             return None
-        state = self._unpacked(origin.handle, made)
+        state = self.unpack(origin.handle, made)
         if state is None:
             self._report("rejected", place.name, origin.handle, reason="imported before")
             return self._blank(place, carried, reply)
@@ -118,21 +123,6 @@ class HeldImports(Generic[T]):
         """See `Home.unread`."""
         del place, carried, reply, ended
         raise error
-
-    async def _undo(self, place: Place, _: str, made: State | None) -> None:
-        if made is not None:
-            await self._deny(place, Ending(made, is_wanted=True, is_anyhow=True))
-
-    def _unpacked(self, handle: str, made: bytes) -> State | None:
-        """What a mark says; None: its token opens nothing any more."""
-        try:
-            value, owner, packed = _decode(made)
-        except msgspec.MsgspecError:
-            return None
-        meta = Meta.unpack(packed)
-        if meta is None or meta.held is None:
-            return None
-        return State(handle, value, owner, meta.held.created_at, meta.held.seen_at, 0, meta, self._now())
 
     # what was ours under an older name
 
@@ -150,9 +140,3 @@ class HeldImports(Generic[T]):
     def unproven(self, older: Place, token: str) -> Renamed:
         """See `Home.unproven`."""
         return Renamed(older, Ending(None, token), self._deny)
-
-
-def _packed(state: State) -> bytes:
-    """What a mark says of a session that its client holds, and no record."""
-    what: tuple[Any, ...] = (state.value, state.owner, state.meta.pack())
-    return _encode(what)

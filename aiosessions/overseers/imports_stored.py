@@ -10,7 +10,6 @@ from aiosessions._reply import Reply
 from aiosessions._session import Session
 from aiosessions._state import Ending, Standing, State, Wishes
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.importer import Importer
 from aiosessions.overseers.loading import Blank, Loading
 from aiosessions.overseers.origins import Foreign, Marks, Renamed
 from aiosessions.transports.transport import Carried
@@ -49,7 +48,7 @@ class StoredImports(Generic[T]):
         self._blank = blank
         self._report = backend.report
         self._on_storer_error = on_storer_error
-        self._marks = Marks(backend.storer, namespace, backend.now)
+        self.marks: Marks = Marks(backend.storer, namespace, backend.now)
 
     async def load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Session[T]:
         """See `Home.load`."""
@@ -57,20 +56,18 @@ class StoredImports(Generic[T]):
 
     # what other software left
 
-    def origin(self, place: Place, importer: Importer[T], text: str, handle: str, until: float | None) -> Foreign:
-        """See `Home.origin`."""
-        return Foreign(
-            importer,
-            text,
-            place,
-            handle,
-            until,
-            self._marks,
-            pack=lambda _: b"",  # the record says it
-            unpack=lambda _, __: None,
-            undo=self._undo,
-            report=self._report,
-        )
+    def pack(self, made: State) -> bytes:  # noqa: ARG002  # the record says it
+        """See `Remembering.pack`."""
+        return b""
+
+    def unpack(self, handle: str, made: bytes) -> State | None:  # noqa: ARG002  # likewise
+        """See `Remembering.unpack`."""
+        return None
+
+    async def undo(self, place: Place, handle: str, made: State | None) -> None:  # noqa: ARG002  # likewise
+        """See `Remembering.undo`."""
+        imported = structs.replace(State.blank(b"", self._backend.now()), handle=handle)
+        await self._backend.end(place, Ending(imported, is_wanted=True))
 
     async def again(
         self, place: Place, carried: Carried, reply: Reply, origin: Foreign, *, touch: bool
@@ -79,7 +76,7 @@ class StoredImports(Generic[T]):
         await self._backend.holder.ready()
         state, is_unreadable = await self._backend.read(place, origin.handle)
         if state is None and not is_unreadable:
-            if await self._marks.read(origin.handle) is None:
+            if await self.marks.read(origin.handle) is None:
                 return None
             state, _ = await self._backend.read(place, origin.handle)  # marked since, and stored before that
         if state is None or state.meta.epoch:
@@ -119,10 +116,6 @@ class StoredImports(Generic[T]):
             return "fine"
         grace, opening = self._backend.lifetime_of(state).grace.total_seconds(), state.meta.secrets.opening
         return "dead" if opening and state.read_at - opening[-1].issued_at < grace else "fine"
-
-    async def _undo(self, place: Place, handle: str, _: State | None) -> None:
-        imported = structs.replace(State.blank(b"", self._backend.now()), handle=handle)
-        await self._backend.end(place, Ending(imported, is_wanted=True))
 
     # what was ours under an older name
 

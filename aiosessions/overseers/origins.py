@@ -1,7 +1,7 @@
 """Where an imported session came from: claimed once ours is stored, and ended with it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._events import Reporter
@@ -49,6 +49,27 @@ class Marks:
         return await self._storer.create(self._prefix + handle, record)
 
 
+class Remembering(Protocol):
+    """What a store knows of the sessions that were made of other software's tokens."""
+
+    @property
+    def marks(self) -> Marks | None:
+        """None: nothing remembers them."""
+        ...
+
+    def pack(self, made: State) -> bytes:
+        """What a mark says of the session that is made."""
+        ...
+
+    def unpack(self, handle: str, made: bytes) -> State | None:
+        """Which session that is, by its handle; None: a mark does not say it, or the token opens none any more."""
+        ...
+
+    async def undo(self, place: Place, handle: str, made: State | None) -> None:
+        """End the session that another request has made: of that handle, and the state that its mark says."""
+        ...
+
+
 class Foreign:
     """A token of other software.
 
@@ -58,10 +79,7 @@ class Foreign:
         place: of the session that is made of it.
         handle: of that session, a digest of the token: two requests make one.
         until: when it would not count any longer, unix seconds; None: never.
-        marks: None: nothing remembers it.
-        pack: what its mark says of the session that is made.
-        unpack: which session that is, by its handle; None: that is not said there, or none that the token opens.
-        undo: ends the session that another request has made: of that handle, and the state that its mark says.
+        home: of the store.
         report: where events go.
 
     Attributes:
@@ -79,11 +97,7 @@ class Foreign:
         place: Place,
         handle: str,
         until: float | None,
-        marks: Marks | None,
-        *,
-        pack: Callable[[State], bytes],
-        unpack: Callable[[str, bytes], State | None],
-        undo: Callable[[Place, str, State | None], Awaitable[object]],
+        home: Remembering,
         report: Reporter,
     ) -> None:
         self._importer = importer
@@ -91,34 +105,33 @@ class Foreign:
         self._place = place
         self.handle: str = handle
         self.until: float | None = until
-        self._marks = marks
-        self._pack = pack
-        self._unpack = unpack
-        self._undo = undo
+        self._home = home
         self._report = report
         self.standing: Whose = "nobody"
 
     async def claim(self, made: State) -> State | bool:
         """See `Origin.claim`."""
         is_open = made.handle == self.handle and not made.meta.epoch  # the token opens nothing that a login has made
-        is_ours = await self._leave(self._pack(made) if is_open else b"")
+        is_ours = await self._leave(self._home.pack(made) if is_open else b"")
         self.standing = "ours" if is_ours else "others"
         return is_ours or await self._imported() or False
 
     async def _leave(self, made: bytes) -> bool:
-        return self._marks is None or await self._marks.leave(self.handle, made, self.until)
+        marks = self._home.marks
+        return marks is None or await marks.leave(self.handle, made, self.until)
 
     async def _imported(self) -> State | None:
         """What another request has made of it, as far as its mark says."""
-        made = None if self._marks is None else await self._marks.read(self.handle)
-        return None if made is None else self._unpack(self.handle, made)
+        marks = self._home.marks
+        made = None if marks is None else await marks.read(self.handle)
+        return None if made is None else self._home.unpack(self.handle, made)
 
     async def end(self, *, is_wanted: bool) -> None:
         """See `Origin.end`."""
         is_left = self.standing == "nobody"
         if is_wanted or is_left:
             if not await self._leave(b""):
-                await self._undo(self._place, self.handle, await self._imported())
+                await self._home.undo(self._place, self.handle, await self._imported())
             elif is_left:
                 self._report("destroyed", self._place.name, self.handle, reason="" if is_wanted else "replaced")
         try:
