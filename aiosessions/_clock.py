@@ -30,8 +30,8 @@ class Clock:
         self._horizon = self._latest + _STEP
         self._has_warned = False
 
-    def __call__(self) -> float:
-        """Now, in unix seconds."""
+    def now(self) -> float:
+        """Unix seconds."""
         now = self._read()
         if now <= self._latest:
             return self._latest

@@ -86,7 +86,7 @@ class Reporter:
     def __init__(self, on_event: Callable[[Event], None] | None) -> None:
         self._on_event = on_event
 
-    def __call__(
+    def note(
         self,
         kind: EventKind,
         name: str,
@@ -95,6 +95,7 @@ class Reporter:
         reason: str = "",
         fields: tuple[str, ...] = (),
     ) -> None:
+        """Hand it to both."""
         level = _LEVELS.get(kind, logging.DEBUG)
         if logger.isEnabledFor(level):
             about = ", ".join(filter(None, (reason, *fields)))
@@ -119,7 +120,7 @@ class Reporter:
         """Written by another version: it stays until what takes its place is stored."""
         logger.warning("session %s %s cannot be read: %s", name, _on_one_line(handle), error)
         field = _FIELD.search(str(error))
-        self("unreadable", name, handle, user_id, fields=(field[1],) if field else ())
+        self.note("unreadable", name, handle, user_id, fields=(field[1],) if field else ())
 
 
 def _on_one_line(text: str) -> str:

@@ -97,6 +97,10 @@ class Lifetime:
         """Whether the cookie has a Max-Age of its own, and is sent again and again."""
         return isinstance(self.cookie, timedelta)
 
+    @cached_property
+    def _idle(self) -> float | None:
+        return None if self.idle is None else self.idle.total_seconds()
+
     def deadline(self, seen_at: float, ends_at: float | None) -> float | None:
         """The earlier of the idle and the absolute deadline, in unix seconds; None: never.
 
@@ -104,10 +108,10 @@ class Lifetime:
             seen_at: last touch or write, unix seconds.
             ends_at: the absolute deadline, unix seconds; None: none.
         """
-        if self.idle is None:
+        if self._idle is None:
             return ends_at
 
-        idle_at = seen_at + self.idle.total_seconds()
+        idle_at = seen_at + self._idle
         return idle_at if ends_at is None or idle_at < ends_at else ends_at
 
     def max_age(self, now: float, ends_at: float | None) -> int | None:

@@ -1,6 +1,7 @@
 """One name in one store, worked out once: what a request's session is bound to."""
 
 import re
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -84,7 +85,7 @@ class Place:
         """What a sealed token is bound to."""
         self.prefix: str = f"{namespace}:{name}:"
         """What the keys of this name's records begin with."""
-        self.digest: TokenDigest = TokenDigest(namespace, name)
+        self.digest: Callable[[str], bytes] = TokenDigest(namespace, name).of
         self.needs_https: bool = isinstance(transport, HTTPSOnly) and transport.needs_https
 
     def __repr__(self) -> str:

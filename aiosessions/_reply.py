@@ -56,7 +56,7 @@ class Reply(msgspec.Struct, eq=False):
     is_started: bool = False
     is_touched: bool = False
     words: dict[Place, _Word] = {}  # msgspec copies it
-    told: set[Place] = set()  # likewise
+    told: tuple[Place, ...] = ()
 
     @property
     def is_awaited(self) -> bool:
@@ -89,7 +89,7 @@ class Reply(msgspec.Struct, eq=False):
                 place.needs_https = False  # said once
                 warn_plain_http()
             place.transport.write(response, place.name, word.token, word.carried, word.max_age)
-            self.told.add(place)
+            self.told += (place,)
             return
 
         carried = word.carried

@@ -4,8 +4,9 @@ Frameworks differ in their headers' types; an ASGI scope and three spellings of 
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from functools import lru_cache
 from typing import Any, Protocol
+
+import msgspec
 
 SECURE_SCHEMES = frozenset(("https", "wss"))
 
@@ -39,58 +40,54 @@ class ResponseView(Protocol):
         ...
 
 
-class ASGIRequest:
+class _View(msgspec.Struct, frozen=True, gc=False):
+    def __repr__(self) -> str:  # tracebacks may show local variables: no cookie
+        return f"<{type(self).__name__}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # a Struct's own would show it
+        return []
+
+
+class ASGIRequest(_View, frozen=True):
     """A view of an ASGI scope, http or websocket."""
 
-    __slots__ = ("_scope",)
-
-    def __init__(self, scope: Mapping[str, Any]) -> None:  # Any: ASGI scopes hold anything
-        self._scope = scope
+    scope: Mapping[str, Any]  # Any: ASGI scopes hold anything
 
     @property
     def scheme(self) -> str:
-        scheme: str = self._scope.get("scheme", "http")
+        scheme: str = self.scope.get("scheme", "http")
         return scheme
 
     def header(self, name: str) -> list[str]:
-        wanted = _wire(name)
+        wanted = name.encode("latin-1")
         found: list[str] = []
-        for key, value in self._scope["headers"]:
+        for key, value in self.scope["headers"]:
             if key == wanted:
                 found.append(value.decode("latin-1"))  # before 3.12 a comprehension is a call
         return found
 
 
-class RawHeaders:
+class RawHeaders(_View, frozen=True):
     """A view of the header list of an ASGI message, changed in place."""
 
-    __slots__ = ("_lines",)
-
-    def __init__(self, lines: list[tuple[bytes, bytes]]) -> None:
-        self._lines = lines
+    lines: list[tuple[bytes, bytes]]
 
     def header(self, name: str) -> list[str]:
-        wanted = _wire(name)
+        wanted = name.lower().encode("latin-1")
         found: list[str] = []
-        for key, value in self._lines:
+        for key, value in self.lines:
             if key.lower() == wanted:
                 found.append(value.decode("latin-1"))  # as above
         return found
 
     def add(self, name: str, value: str) -> None:
-        self._lines.append((_wire(name), value.encode("latin-1")))
+        self.lines.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
     def replace(self, name: str, values: Iterable[str]) -> None:
-        wanted = _wire(name)
-        self._lines[:] = [line for line in self._lines if line[0].lower() != wanted]
+        wanted = name.lower().encode("latin-1")
+        self.lines[:] = [line for line in self.lines if line[0].lower() != wanted]
         for value in values:
             self.add(name, value)
-
-
-@lru_cache(maxsize=64)
-def _wire(name: str) -> bytes:
-    """A header's name as ASGI has it."""
-    return name.lower().encode("latin-1")
 
 
 class _MultiDict:

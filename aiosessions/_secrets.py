@@ -64,27 +64,27 @@ class Secrets(Discreet, array_like=True, frozen=True):
 
     # what a request's secret means
 
-    def opens(self, digest: bytes, *, grace: float, now: float) -> bool:
+    def opens(self, digest: bytes, lifetime: Lifetime, *, now: float) -> bool:
         """Whether the secret of this digest opens the session; constant time."""
         opening = self.opening
         if len(opening) == 1:
             return compare_digest(opening[0].digest, digest)
 
-        alive = opening[self._first_alive(grace, now) :]
+        alive = opening[self._first_alive(lifetime, now) :]
         return any([compare_digest(secret.digest, digest) for secret in alive])  # noqa: C419  # all of them, always
 
-    def verdict(self, digest: bytes, *, grace: float, now: float) -> Verdict:
+    def verdict(self, digest: bytes, lifetime: Lifetime, *, now: float) -> Verdict:
         """What a secret is.
 
         Args:
             digest: of the secret that came.
-            grace: of the session's lifetime, seconds.
+            lifetime: the session's.
             now: unix seconds.
         """
-        if self.opens(digest, grace=grace, now=now):
+        if self.opens(digest, lifetime, now=now):
             return "opens"
 
-        short = digest[:_SHORT]
+        short, grace = digest[:_SHORT], lifetime.grace.total_seconds()
         if any(compare_digest(each.digest, short) and now - each.issued_at < grace for each in self.superseded):
             return "superseded"
         if any(compare_digest(each.digest[:_SHORT], short) for each in (*self.retired, *self.opening)):
@@ -122,31 +122,33 @@ class Secrets(Discreet, array_like=True, frozen=True):
 
     # what they become
 
-    def replaced(self, digest: bytes | None, *, grace: float, now: float) -> "Secrets":
+    def replaced(self, digest: bytes | None, lifetime: Lifetime, *, now: float) -> "Secrets":
         """An explicit rotation: older secrets die at once, and the epoch rises.
 
         Args:
             digest: of the new secret; None: the client holds the session, and there is none.
-            grace: seconds.
+            lifetime: the session's.
             now: unix seconds.
         """
+        grace = lifetime.grace.total_seconds()
         ended = [Secret(each.digest[:_SHORT], now) for each in self.opening]
         recent = [each for each in self.superseded if now - each.issued_at < grace]
         opening = () if digest is None else (Secret(digest, now),)
         return Secrets(opening, self.epoch + 1, tuple([*recent, *ended][-_SUPERSEDED:]), self.retired)
 
-    def is_full(self, *, grace: float, now: float) -> bool:
+    def is_full(self, lifetime: Lifetime, *, now: float) -> bool:
         """Whether an explicit rotation has to forget a secret that is still within its grace."""
+        grace = lifetime.grace.total_seconds()
         recent = sum(now - each.issued_at < grace for each in self.superseded)
         return recent + len(self.opening) > _SUPERSEDED
 
-    def followed(self, digest: bytes | None, *, presented: bytes, grace: float, now: float) -> "Secrets":
+    def followed(self, digest: bytes | None, lifetime: Lifetime, *, presented: bytes, now: float) -> "Secrets":
         """A periodic rotation, or the confirmation of one: the older secret dies `grace` after the newer one came.
 
         Args:
             digest: of a new secret; None: none was made.
+            lifetime: the session's.
             presented: the digest of the secret that the request brought.
-            grace: seconds.
             now: unix seconds.
         """
         is_new = any(each.digest == presented and not each.presented_at for each in self.opening)
@@ -157,7 +159,7 @@ class Secrets(Discreet, array_like=True, frozen=True):
             Secret(each.digest, each.issued_at, now) if each.digest == presented and not each.presented_at else each
             for each in self.opening
         ]
-        alive = Secrets(tuple(opening))._first_alive(grace, now)
+        alive = Secrets(tuple(opening))._first_alive(lifetime, now)
         retired = [*self.retired, *(Secret(each.digest[:_SHORT], now) for each in opening[:alive])]
         opening = opening[alive:]
         if digest is not None:
@@ -167,9 +169,9 @@ class Secrets(Discreet, array_like=True, frozen=True):
             opening = [*seen, *unseen[-1:], Secret(digest, now)]
         return Secrets(tuple(opening), self.epoch, self.superseded, tuple(retired[-_RETIRED:]))
 
-    def _first_alive(self, grace: float, now: float) -> int:
+    def _first_alive(self, lifetime: Lifetime, now: float) -> int:
         """The index of the oldest that still opens: a newer one was presented `grace` ago, or never."""
-        opening = self.opening
+        opening, grace = self.opening, lifetime.grace.total_seconds()
         for index in range(len(opening) - 1, 0, -1):
             if opening[index].presented_at and now - opening[index].presented_at >= grace:
                 return index

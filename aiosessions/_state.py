@@ -14,7 +14,7 @@ from aiosessions.storers.storer import Record
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
-_REMEMBERED = 64
+_LINEAGE = 64 * _ANCESTOR.size
 _REMEMBERED_SECONDS = 30.0
 """Longer than a storer's time-out and a driver's own retries together."""
 
@@ -350,11 +350,10 @@ def advance(
         secrets = Secrets(() if digest is None else (Secret(digest, now),), wishes.rotations)
     elif wishes.rotations or digest is not None or not secrets.are_confirmed:
         effective = lifetime if own is None else unpack_lifetime(own) or lifetime
-        grace = effective.grace.total_seconds()
         if wishes.rotations:
-            secrets = secrets.replaced(digest, grace=grace, now=now)
+            secrets = secrets.replaced(digest, effective, now=now)
         else:
-            secrets = secrets.followed(digest, presented=presented, grace=grace, now=now)
+            secrets = secrets.followed(digest, effective, presented=presented, now=now)
 
     flashes, label = ((), None) if wishes.emptied else (meta.flashes, meta.label)
     if wishes.taken:
@@ -387,7 +386,7 @@ def _lineage(state: State, version: int) -> bytes:
     """The versions that *version* descends from; several who write together write one."""
     if version == state.version:
         return state.meta.lineage
-    return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_REMEMBERED * _ANCESTOR.size :]
+    return (state.meta.lineage + _ANCESTOR.pack(state.version))[-_LINEAGE:]
 
 
 def is_time(seconds: float) -> bool:

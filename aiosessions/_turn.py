@@ -1,9 +1,10 @@
 """Taking turns, where almost nobody ever waits."""
 
 import anyio
+import msgspec
 
 
-class Turn:
+class Turn(msgspec.Struct, eq=False):
     """A lock whose uncontended use is one flag: an `anyio.Lock` costs more than a whole read may.
 
     Whoever sets `is_taken` itself must not have awaited since it saw that it was free.

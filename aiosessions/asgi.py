@@ -114,7 +114,7 @@ class SessionMiddleware:
         answer = _Answer(sessions, scope, receive, send, self._on_save_error)
         try:
             try:
-                await self._run(scope, receive, answer)
+                await self._run(scope, receive, answer.relay)
             except Exception as error:
                 if not await answer.covers(error):
                     raise
@@ -205,7 +205,8 @@ class _Answer:
     def _can_respond(self) -> bool:
         return self._is_http or _DENIAL in (self._scope.get("extensions") or ())
 
-    async def __call__(self, message: Message) -> None:
+    async def relay(self, message: Message) -> None:
+        """What the application has for `send`."""
         if self._is_failed:
             return  # the answer has been given; frameworks may try to give theirs
         kind = message["type"]
@@ -214,8 +215,14 @@ class _Answer:
                 return
             self._is_started = True
             if self._sessions.found:
-                await self._start(message)
-                return
+                try:
+                    await self._sessions.save(message.get("status", 101))
+                    message = self._telling(message)
+                except SessionError as error:
+                    self._is_failed = True
+                    if not (self._is_http and await self._is_handled(error)):
+                        await self._fail(error)
+                    raise  # so that a stream does not run on for nobody
             self._sessions.reply.is_started = True
         elif kind == "websocket.close":
             self._is_closed = True
@@ -224,18 +231,6 @@ class _Answer:
             if not self._is_started:
                 await self._deny(message)
                 return
-        await self._send(message)
-
-    async def _start(self, message: Message) -> None:
-        try:
-            await self._sessions.save(message.get("status", 101))
-            message = self._telling(message)
-        except SessionError as error:
-            self._is_failed = True
-            if not (self._is_http and await self._is_handled(error)):
-                await self._fail(error)
-            raise  # so that a stream does not run on for nobody
-
         await self._send(message)
 
     def _telling(self, message: Message) -> Message:
@@ -305,11 +300,11 @@ class _Answer:
             start, body = _plain(401, self._prefix)
             start["headers"].append((b"www-authenticate", CHALLENGE.encode()))
             with suppress(SessionError):  # of a save; it has been answered then
-                await self(start)
-                await self(body)
+                await self.relay(start)
+                await self.relay(body)
         else:
             with suppress(OSError):  # the client is gone
-                await self({"type": "websocket.close", "code": _POLICY_VIOLATION})
+                await self.relay({"type": "websocket.close", "code": _POLICY_VIOLATION})
         self._is_failed = True
         return True
 

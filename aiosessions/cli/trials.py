@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from aiosessions._errors import SessionError, UnsupportedError
-from aiosessions._request import RawHeaders
+from aiosessions._request import ASGIRequest, RawHeaders
 from aiosessions._tokens import new_token
 from aiosessions.overseers.overseer import Overseer
 from aiosessions.sealers.sealer import Claims, Sealer
@@ -32,12 +32,6 @@ class Cookie(NamedTuple):
     size: int
     attributes: dict[str, str]
     shown: str
-
-
-class _Nothing(RawHeaders):
-    """A request that brings no token."""
-
-    scheme = "https"
 
 
 class Sent:
@@ -66,7 +60,7 @@ def sent(store: Overseer[Any]) -> Sent:  # Any: a store of any type
     """Let the store's transport send a token that opens nothing."""
     headers = RawHeaders([])
     transport = store._transport
-    carried = transport.read(_Nothing([]), store.name)
+    carried = transport.read(ASGIRequest({"scheme": "https", "headers": []}), store.name)
     transport.write(headers, store.name, new_token().text(), carried, int(_LIVES))
     return Sent(headers)
 

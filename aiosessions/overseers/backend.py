@@ -1,7 +1,8 @@
 """The storer of a store: how its sessions are read, touched and ended."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from aiosessions._errors import DecodeError, StorerError
 from aiosessions._events import Reporter
@@ -18,7 +19,7 @@ _PROVEN_SECONDS = 1.0
 """How long after a session was read a touch may lean on that: a socket's may come a day later."""
 
 
-class Backend(NamedTuple):
+class Backend(msgspec.Struct, frozen=True, eq=False):
     """The storer of one store. No session is ended on the strength of its handle alone.
 
     Args:
@@ -65,7 +66,7 @@ class Backend(NamedTuple):
         try:
             return await self._touch(place, state)
         except StorerError as error:
-            self.report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            self.report.note("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             return state
 
     async def touch(self, place: Place, state: State) -> State | None:
@@ -81,7 +82,7 @@ class Backend(NamedTuple):
         try:
             return await self.touch(place, state)
         except StorerError as error:
-            self.report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            self.report.note("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             return None
 
     async def _touch(self, place: Place, state: State) -> State | None:
@@ -89,7 +90,7 @@ class Backend(NamedTuple):
         expires_at = self.lifetime_of(state).deadline(now, state.meta.ends_at)
         if not await self.storer.touch(place.key(state.handle), seen_at=now, expires_at=expires_at):
             return None
-        self.report("touched", place.name, state.handle)
+        self.report.note("touched", place.name, state.handle)
         return state.seen(now)
 
     # ending
@@ -103,7 +104,7 @@ class Backend(NamedTuple):
         state = ending.state
         if ending.is_anyhow and state is not None:
             await self.storer.delete(place.key(state.handle))
-            self.report("destroyed", place.name, state.handle, state.owner)
+            self.report.note("destroyed", place.name, state.handle, state.owner)
             return
 
         for _ in range(ATTEMPTS):  # once more when it was written in between
@@ -112,7 +113,7 @@ class Backend(NamedTuple):
                 return
             if await self.storer.delete(place.key(found.handle), version=found.version):
                 reason = "" if ending.is_wanted else "replaced"
-                self.report("destroyed", place.name, found.handle, found.owner, reason=reason)
+                self.report.note("destroyed", place.name, found.handle, found.owner, reason=reason)
                 return
         raise StorerError(f"session {place.name!r} may not have ended: others kept writing it")
 
@@ -142,6 +143,5 @@ class Backend(NamedTuple):
         if token is None:
             is_same = loaded is not None and state.meta.epoch == loaded.meta.epoch
             return (state, False) if is_same else (None, True)
-        grace = self.lifetime_of(state).grace.total_seconds()
-        verdict = state.meta.secrets.verdict(place.digest(token.secret), grace=grace, now=state.read_at)
+        verdict = state.meta.secrets.verdict(place.digest(token.secret), self.lifetime_of(state), now=state.read_at)
         return (state if verdict == "opens" else None), verdict == "superseded"

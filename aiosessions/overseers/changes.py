@@ -1,10 +1,12 @@
 """What a save has to do, and what it makes of the value that is stored: a save merges into it, an update changes it."""
 
 from collections.abc import Callable
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
+from aiosessions._discreet import Discreet
 from aiosessions._errors import EncodeError, NoSessionError
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, State, Wishes
@@ -64,7 +66,7 @@ def gone(session: Session[Any]) -> NoSessionError:  # Any: a session of any type
     )
 
 
-class Made(NamedTuple):
+class Made(Discreet, frozen=True):
     """What a write makes of the value that is stored.
 
     Args:
@@ -74,13 +76,12 @@ class Made(NamedTuple):
         fields: those that a merge had to decide.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("is_changed",)
+
     data: bytes
     is_changed: bool
     spelling: int = 0
     fields: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no value
-        return f"Made(is_changed={self.is_changed})"
 
 
 class Changes(Generic[T]):
@@ -180,4 +181,4 @@ class Updated(Generic[T]):
         ours = changes.over(self._loaded, self._pending).data
         on_conflict: OnConflict = "raise" if changes.on_conflict == "raise" else "merge"
         merged = changes.merger.merge(self.base, ours, made.data, on_conflict=on_conflict)
-        return made._replace(fields=merged.conflicts)
+        return replace(made, fields=merged.conflicts)

@@ -125,6 +125,7 @@ class CookieOverseer(Overseer[T]):
         elif replay_protection:
             raise ConfigError("replay_protection=True needs revocations=, a durable storer that counts")
         self.check_lifetime(self.lifetime)
+        self._loader = self._load
         if imports:
             home = HeldImports(
                 self._load,
@@ -169,7 +170,7 @@ class CookieOverseer(Overseer[T]):
         lifetime = state.meta.effective_lifetime(self.lifetime)
         deadline = lifetime.deadline(state.seen_at, state.meta.ends_at)
         if deadline is not None and now >= deadline:
-            self._report("expired", place.name, state.handle, state.owner)
+            self._report.note("expired", place.name, state.handle, state.owner)
             return self._blank(place, carried, reply)
         if self._following is not None and not await self._following.is_current(place, state):
             return self._blank(place, carried, reply)
@@ -184,14 +185,14 @@ class CookieOverseer(Overseer[T]):
         is_old = touch and now - state.seen_at >= lifetime.touch_window
         if is_old or (self._sealed.reseals and self._sealed.is_stale(carried.token)):
             session.touch()
-        self._report("loaded", place.name, state.handle, state.owner)
+        self._report.note("loaded", place.name, state.handle, state.owner)
         return session
 
     def _opened(self, place: Place, carried: Carried) -> State | None:
         """What the token that came says, if it is one of ours."""
         if carried.token is None:
             if carried.present:
-                self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
+                self._report.note("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
             return None
 
         claims = self._sealed.open(place, carried.token)
@@ -199,7 +200,7 @@ class CookieOverseer(Overseer[T]):
             return None
         state = self._state_of(claims)
         if state is None:
-            self._report("rejected", place.name, reason="not sealed by us")
+            self._report.note("rejected", place.name, reason="not sealed by us")
         return state
 
     def _state_of(self, claims: Claims) -> State | None:
@@ -301,7 +302,7 @@ class CookieOverseer(Overseer[T]):
             kind = "created"
         if plan.wishes.origin is not None and plan.wishes.origin.standing == "ours":
             kind = "imported"
-        self._report(kind, place.name, state.handle, state.owner)
+        self._report.note(kind, place.name, state.handle, state.owner)
         session._settled(plan, state, sealed.token, sealed.max_age)
 
     async def _end_one(self, session: Session[T], ending: Ending) -> None:
@@ -314,7 +315,9 @@ class CookieOverseer(Overseer[T]):
             return True
 
         is_ours = self._following is None or await self._following.end(state, is_anyhow=ending.is_anyhow)
-        self._report("destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced")
+        self._report.note(
+            "destroyed", place.name, state.handle, state.owner, reason="" if ending.is_wanted else "replaced"
+        )
         return is_ours
 
     async def delete_user_sessions(self, user_id: str, *, keep: Session[T] | None = None) -> None:
@@ -339,7 +342,7 @@ class CookieOverseer(Overseer[T]):
         if keep is not None and keep.user_id == user_id:
             held = replace(keep._state.as_held, user_epoch=epoch)
             keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
-        self._report("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
+        self._report.note("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
 
     async def delete_all(self) -> int:
         """Log out everybody, of all names in this namespace, anonymous sessions too: for the night of a breach.
@@ -359,5 +362,5 @@ class CookieOverseer(Overseer[T]):
         with STRIPPED:
             await self._holder.ready()
             await self._revocations.end_everybody()
-        self._report("destroyed", self.name, reason="all sessions")
+        self._report.note("destroyed", self.name, reason="all sessions")
         return 0

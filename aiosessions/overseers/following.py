@@ -75,14 +75,14 @@ class Following(Generic[T]):
                 newest = await self._revocations.generation(state.handle)
             allowed = await self._revocations.allows(state.handle, state.owner, state.as_held)
         except StorerError as error:
-            self._report("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
+            self._report.note("store_failed", place.name, state.handle, reason=type(error.__cause__).__name__)
             raise
 
         if not allowed:
-            self._report("rejected", place.name, state.handle, state.owner, reason="revoked")
+            self._report.note("rejected", place.name, state.handle, state.owner, reason="revoked")
             return False
         if state.as_held.generation < newest - 1:
-            self._report("token_reused", place.name, state.handle, state.owner)
+            self._report.note("token_reused", place.name, state.handle, state.owner)
             return False
         return True
 
@@ -108,7 +108,7 @@ class Following(Generic[T]):
         if not plan.is_changed and not wishes.is_claim:
             return None
 
-        self._report(
+        self._report.note(
             "conflict", session.name, session.handle, issued.state.owner, reason="not one of the last two tokens"
         )
         raise ConflictError(f"session {session.name!r}: this token has been followed by another; try again")

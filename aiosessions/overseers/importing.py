@@ -155,14 +155,14 @@ class Importing(Generic[T]):
                 if fetched is None:  # or another request has imported it meanwhile
                     session = await self._home.again(place, carried, reply, origin, touch=touch)
                     if session is None:
-                        self._report("rejected", place.name, reason="unknown")
+                        self._report.note("rejected", place.name, reason="unknown")
                     return session
                 said, origin.until = fetched, earlier(source.until, fetched.ends_at)
         except NotImportedError as error:
             self._refuse(place, error)
             return None
         except StorerError as error:
-            self._report("store_failed", place.name, reason=type(error.__cause__).__name__)
+            self._report.note("store_failed", place.name, reason=type(error.__cause__).__name__)
             return self._home.unread(place, carried, reply, error, ended)
 
         made = self._made(place, importer, said)
@@ -194,9 +194,9 @@ class Importing(Generic[T]):
 
     def _refuse(self, place: Place, error: NotImportedError) -> None:
         if error.reason == "expired":
-            self._report("expired", place.name)
+            self._report.note("expired", place.name)
         else:
-            self._report("rejected", place.name, reason=error.reason)
+            self._report.note("rejected", place.name, reason=error.reason)
 
     def _made(self, place: Place, importer: Importer[T], said: Theirs) -> tuple[T, State] | None:
         """The value and the first state of what is imported; None: it is not."""
@@ -221,7 +221,7 @@ class Importing(Generic[T]):
             value = self._codec.check(value, data)
         except Exception as error:  # noqa: BLE001  # the application's functions may raise anything
             fits = "does not fit" if isinstance(error, DecodeError | EncodeError) else f"raised {type(error).__name__}"
-            self._report("unreadable", place.name, reason=f"not imported: {doing} {fits}")
+            self._report.note("unreadable", place.name, reason=f"not imported: {doing} {fits}")
             return None
         state = State.blank(data, self._now(), Meta(flashes=flashes))
         return value, structs.replace(state, owner=owner)

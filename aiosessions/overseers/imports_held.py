@@ -112,7 +112,7 @@ class HeldImports(Generic[T]):
             return None
         state = self.unpack(origin.handle, made)
         if state is None:
-            self._report("rejected", place.name, origin.handle, reason="imported before")
+            self._report.note("rejected", place.name, origin.handle, reason="imported before")
             return self._blank(place, carried, reply)
         origin.standing = "others"
         return await self._load(place, carried, reply, touch=touch, state=state, ended=(Ending(None, origin=origin),))

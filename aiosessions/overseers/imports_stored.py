@@ -80,13 +80,13 @@ class StoredImports(Generic[T]):
                 return None
             state, _ = await self._backend.read(place, origin.handle)  # marked since, and stored before that
         if state is None or state.meta.epoch:
-            self._report("rejected", place.name, origin.handle, reason="imported before")
+            self._report.note("rejected", place.name, origin.handle, reason="imported before")
             return self._blank(place, carried, reply, standing=self._standing(state))
 
         now = self._backend.now()
         deadline = state.deadline(self._backend.lifetime)
         if deadline is not None and now >= deadline:
-            self._report("expired", place.name, state.handle, state.owner)
+            self._report.note("expired", place.name, state.handle, state.owner)
             return self._blank(place, carried, reply)
         try:
             value = self._codec.decode(state.value)
@@ -98,7 +98,7 @@ class StoredImports(Generic[T]):
             if seen is None:
                 return self._blank(place, carried, reply)
             state = seen
-        self._report("loaded", place.name, state.handle, state.owner)
+        self._report.note("loaded", place.name, state.handle, state.owner)
         origin.standing = "others"
         return self._make(place, carried, reply, value, state, ended=(Ending(None, origin=origin),))
 

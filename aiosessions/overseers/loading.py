@@ -83,7 +83,7 @@ class Loading(Generic[T]):
                 await self._backend.holder.ready()
             record = await self._storer.read(place.prefix + token.handle)
         except StorerError as error:
-            self._report("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
+            self._report.note("store_failed", place.name, token.handle, reason=type(error.__cause__).__name__)
             if self._on_storer_error == "raise":
                 raise
             return self._blank(place, carried, reply, standing="unread", ended=_unproven(carried))
@@ -92,24 +92,24 @@ class Loading(Generic[T]):
             return self._blank(place, carried, reply, ended=_unproven(carried))
 
         if record is None:
-            self._report("rejected", place.name, token.handle, reason="unknown")
+            self._report.note("rejected", place.name, token.handle, reason="unknown")
             return self._blank(place, carried, reply)
         now = self._backend.now()
         state = State.of(record, token.handle, now=now)
         if state is None:
-            self._report("rejected", place.name, token.handle, reason="unreadable")
+            self._report.note("rejected", place.name, token.handle, reason="unreadable")
             return self._blank(place, carried, reply, ended=_unproven(carried))
 
         meta = state.meta
         lifetime = self._backend.lifetime if meta.lifetime is None else self._backend.lifetime_of(state)
         digest = place.digest(token.secret)
-        if not meta.secrets.opens(digest, grace=lifetime.grace.total_seconds(), now=now):
-            standing = await self._refused(place, state, digest, grace=lifetime.grace.total_seconds())
+        if not meta.secrets.opens(digest, lifetime, now=now):
+            standing = await self._refused(place, state, digest)
             return self._blank(place, carried, reply, standing=standing)
 
         deadline = lifetime.deadline(state.seen_at, meta.ends_at)
         if deadline is not None and now >= deadline:
-            self._report("expired", place.name, token.handle, state.owner)
+            self._report.note("expired", place.name, token.handle, state.owner)
             return self._blank(place, carried, reply)
 
         try:
@@ -130,26 +130,26 @@ class Loading(Generic[T]):
             if seen is None:
                 return self._blank(place, carried, reply)
             state = seen
-        self._report("loaded", place.name, token.handle, state.owner)
+        self._report.note("loaded", place.name, token.handle, state.owner)
         if not is_due and (self._sealed.reseals if is_timed else self._sealed.resealing):
             is_due = self._sealed.is_stale(carried.token)
         stale = token if is_due else None
-        return self._make(place, carried, reply, value, state, presented=digest, stale=stale)
+        return self._make(place, carried, reply, value, state, digest, stale)
 
-    async def _refused(self, place: Place, state: State, digest: bytes, *, grace: float) -> Standing:
+    async def _refused(self, place: Place, state: State, digest: bytes) -> Standing:
         """How the new session stands after a wrong secret: forged, or one that was right before."""
-        verdict = state.meta.secrets.verdict(digest, grace=grace, now=state.read_at)
+        verdict = state.meta.secrets.verdict(digest, self._backend.lifetime_of(state), now=state.read_at)
         if verdict == "superseded":
             # an answer to this request must not overwrite the newer token that is on its way, or there already
-            self._report("token_superseded", place.name, state.handle, state.owner)
+            self._report.note("token_superseded", place.name, state.handle, state.owner)
             return "dead"
         if verdict == "unknown":
-            self._report("rejected", place.name, state.handle, reason="wrong secret")
+            self._report.note("rejected", place.name, state.handle, reason="wrong secret")
             return "fine"
 
-        self._report("token_reused", place.name, state.handle, state.owner)
+        self._report.note("token_reused", place.name, state.handle, state.owner)
         if self._on_reuse == "destroy" and await self._backend.storer.delete(place.key(state.handle)):
-            self._report("destroyed", place.name, state.handle, state.owner, reason="token reused")
+            self._report.note("destroyed", place.name, state.handle, state.owner, reason="token reused")
         return "fine"
 
 

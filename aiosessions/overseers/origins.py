@@ -133,13 +133,13 @@ class Foreign:
             if not await self._leave(b""):
                 await self._home.undo(self._place, self.handle, await self._imported())
             elif is_left:
-                self._report("destroyed", self._place.name, self.handle, reason="" if is_wanted else "replaced")
+                self._report.note("destroyed", self._place.name, self.handle, reason="" if is_wanted else "replaced")
         try:
             await self._importer.delete(self._text)
         except StorerError as error:
             if is_wanted or is_left:
                 raise
-            self._report("store_failed", self._place.name, self.handle, reason=type(error.__cause__).__name__)
+            self._report.note("store_failed", self._place.name, self.handle, reason=type(error.__cause__).__name__)
 
 
 class Renamed:

@@ -1,7 +1,7 @@
 """What both overseers share: finding the session of a request, planning a save, telling the client."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar, overload
 
@@ -43,6 +43,8 @@ _ENDING_SECONDS = 5.0
 class Overseer(Store[T], ABC):
     """The part of a Store that does not care where the state is."""
 
+    _loader: Load[T]
+
     def __init__(
         self,
         value_type: type[T],
@@ -62,7 +64,7 @@ class Overseer(Store[T], ABC):
 
         self.name = name
         self.lifetime: Lifetime = lifetime or Lifetime()
-        self.now: Clock = Clock(clock)
+        self.now: Callable[[], float] = Clock(clock).now
         self._codec = codec
         self._changes = Changes(codec)
         self.fresh: Blank[T] = Blank(codec, value_type, default)
@@ -79,7 +81,6 @@ class Overseer(Store[T], ABC):
         self.is_mapping: bool = kind is MappingSession
         self.places: Places = Places(self, name, namespace, self._transport)
         self._importing: Importing[T] | None = None
-        self._loader: Load[T] = self._load
         self.check_lifetime(self.lifetime)
 
     def _take_over(self, imports: Sequence[Import[T]], home: Home[T]) -> None:
@@ -356,13 +357,10 @@ class Overseer(Store[T], ABC):
         session.value = self._changes.merger.adopted(session.value, before, session._state.value)
 
     def _drop(self, session: Session[T], reason: str) -> None:
-        self._report("dropped", session.name, session.handle, session.user_id, reason=reason)
+        self._report.note("dropped", session.name, session.handle, session.user_id, reason=reason)
         session._died()
 
     # for the two of them
-
-    @abstractmethod
-    def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Awaitable[Session[T]]: ...
 
     def _is_due(self, session: Session[T], *, can_tell: bool) -> bool:  # noqa: ARG002
         """Whether the token itself needs a write: one that refers to what is stored may."""

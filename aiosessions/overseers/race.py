@@ -9,12 +9,13 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Hashable
-from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
+from aiosessions._discreet import Discreet
 from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError, UnsupportedError
 from aiosessions._lifetime import Lifetime
 from aiosessions._state import Meta, State, advance
@@ -39,7 +40,7 @@ Make: TypeAlias = Callable[[State], Made]
 """Makes the value of a write, over a state; raises what says that it cannot."""
 
 
-class Won(NamedTuple):
+class Won(Discreet, frozen=True):
     """The write that stands.
 
     Args:
@@ -50,14 +51,13 @@ class Won(NamedTuple):
         forgot: whether a secret had to be forgotten that its grace still covers.
     """
 
+    shown: ClassVar[tuple[str, ...]] = ("state",)
+
     state: State
     made: Made
     digest: bytes | None = None
     sealed: str = ""
     forgot: bool = False
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no token
-        return f"Won({self.state!r})"
 
 
 class Trip(msgspec.Struct, eq=False):
@@ -81,8 +81,7 @@ class Bid(msgspec.Struct, eq=False):
         key: of the record.
         over: what the request read.
         plan: what to write, of a session of any type.
-        make: makes the value.
-        is_update: see `Race.write`.
+        update: see `Race.write`.
         tried: the trips it was on, and what it would have been.
         until: when others have won for too long, in the event loop's seconds; 0.0: none has yet.
         is_open: it is not known yet what becomes of it.
@@ -93,8 +92,7 @@ class Bid(msgspec.Struct, eq=False):
     key: str
     over: State
     plan: Plan[Any]
-    make: Make
-    is_update: bool
+    update: Make | None
     tried: list[tuple[Trip, Won]] = []  # msgspec copies it
     until: float = 0.0
     is_open: bool = True
@@ -166,17 +164,18 @@ class Race:
             ConflictError: a merge says so, or others won for five seconds.
             StorerError: the backend failed; whether it wrote is unknown.
         """
-        over, make = plan.state, update or partial(self._changes.saved, plan)
+        over = plan.state
         if over.handle:
-            bid = Bid(plan.session._place.prefix + over.handle, over, plan, make, is_update=update is not None)
+            bid = Bid(plan.session._place.prefix + over.handle, over, plan, update)
             won = await self._in_line(bid)
             if won is not None or not plan.wishes.is_login:
                 return won
             # a login whose record is gone is a session of its own; it takes along what this request saw of it
             over = State.blank(over.value, self._backend.now(), Meta(label=over.meta.label, flashes=over.meta.flashes))
 
+        made = self._changes.saved(plan, over) if update is None else update(over)
         for _ in range(3):  # 144 random bits are taken once in the life of the universe; a broken backend may say so
-            won, record = self.compose(plan, over, make(over), new_version(), can_tell=plan.can_tell)
+            won, record = self.compose(plan, over, made, new_version(), can_tell=plan.can_tell)
             if await self._backend.storer.create(plan.session._place.key(won.state.handle), record):
                 return won
         raise StorerError(f"session {plan.session.name!r}: the backend says that three new random keys are taken")
@@ -196,14 +195,14 @@ class Race:
         line = self._lines.get(where)
         try:
             if line is None:  # nobody else writes it: over what this request read
-                line = self._lines[where] = Line(None if bid.is_update else bid.over)
+                line = self._lines[where] = Line(None if bid.update else bid.over)
             elif not await self._waited(line, bid):
                 line = Line(None)  # whoever writes hangs: who does not wait any longer races by version
             if bid.is_open:
                 await self._lead(line, bid)
             won = bid.won
             if won is not None and won.digest is None and won.sealed and line.newest is not won.state:
-                bid.won = won._replace(sealed="")  # sent again, but others went on: maybe with a newer one
+                bid.won = replace(won, sealed="")  # sent again, but others went on: maybe with a newer one
         finally:
             if line is not None and not (line.waiting or line.turn.is_taken) and self._lines.get(where) is line:
                 del self._lines[where]
@@ -303,8 +302,8 @@ class Race:
         done: list[tuple[Bid, Won]] = []
         for bid in batch:
             try:
-                made = bid.make(state)
-                if not made.is_changed and (bid.is_update or self._sliding.is_done(bid.plan.wishes, bid.over, state)):
+                made = self._changes.saved(bid.plan, state) if bid.update is None else bid.update(state)
+                if not made.is_changed and (bid.update or self._sliding.is_done(bid.plan.wishes, bid.over, state)):
                     done.append((bid, Won(state, made)))
                     continue
                 try:
@@ -322,14 +321,14 @@ class Race:
         return state, record, done
 
     async def _replaced(self, batch: list[Bid], record: Record, trip: Trip) -> bool:
-        replace, key = self._backend.storer.replace, batch[0].key
+        put, key = self._backend.storer.replace, batch[0].key
         try:
-            return await replace(key, record, version=trip.base)
+            return await put(key, record, version=trip.base)
         except BaseException as error:
             trip.doubt = error if isinstance(error, StorerError) else StorerError("whether it wrote is unknown")
-            if trip.doubt is not error or not any(bid.is_update for bid in batch):
+            if trip.doubt is not error or not any(bid.update for bid in batch):
                 raise
-        return await replace(key, record, version=trip.base)  # the version proves if it was
+        return await put(key, record, version=trip.base)  # the version proves if it was
 
     # one write
 
@@ -367,10 +366,7 @@ class Race:
         if self.limit is not None and size > self.limit:
             raise SessionTooLargeError(session.name, size=size, limit=self.limit, fix="raise max_size, or keep less")
 
-        forgot = False
-        if wishes.rotations:
-            grace = self._backend.lifetime_of(state).grace.total_seconds()
-            forgot = over.meta.secrets.is_full(grace=grace, now=now)
+        forgot = wishes.rotations > 0 and over.meta.secrets.is_full(own, now=now)
         return Won(state, made, digest, sealed, forgot), record
 
     @staticmethod
@@ -388,9 +384,7 @@ class Race:
 
     def _under(self, won: Won, newest: State) -> Won:
         """A write that stands under those of others; its secret may have been ended by them."""
-        digest, sealed = won.digest, won.sealed
-        if digest is not None:
-            grace = self._backend.lifetime_of(newest).grace.total_seconds()
-            if not newest.meta.secrets.opens(digest, grace=grace, now=self._backend.now()):
-                digest, sealed = None, ""
-        return won._replace(state=newest, digest=digest, sealed=sealed)
+        digest, lifetime, now = won.digest, self._backend.lifetime_of(newest), self._backend.now()
+        if digest is None or newest.meta.secrets.opens(digest, lifetime, now=now):
+            return replace(won, state=newest)
+        return replace(won, state=newest, digest=None, sealed="")

@@ -54,9 +54,9 @@ class Sealed:
 
         was_good = self._sealer.open(text, name=place.bound, now=0.0)
         if was_good is None:
-            self._report("rejected", place.name, reason="not sealed by us")
+            self._report.note("rejected", place.name, reason="not sealed by us")
         else:
-            self._report("expired", place.name, was_good.session_id, was_good.user_id)
+            self._report.note("expired", place.name, was_good.session_id, was_good.user_id)
         return None
 
     def peek(self, place: Place, text: str) -> Claims | None:
@@ -102,7 +102,7 @@ class Sealed:
         """The token that came, if it has a token's shape; no backend is asked for another."""
         text = carried.token
         if text is None:
-            self._report("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
+            self._report.note("rejected", place.name, reason="duplicate" if carried.duplicate else "malformed")
             return None
 
         if self._sealer is not None:
@@ -110,12 +110,12 @@ class Sealed:
             if claims is None:
                 return None
             if not claims.is_reference:
-                self._report("rejected", place.name, reason="not sealed by us")
+                self._report.note("rejected", place.name, reason="not sealed by us")
                 return None
             text = claims.body.decode("latin-1")
         token = parse_token(text)
         if token is None:
-            self._report("rejected", place.name, reason="malformed")
+            self._report.note("rejected", place.name, reason="malformed")
         return token
 
     def known(self, place: Place, text: str) -> Token | None:

@@ -1,7 +1,7 @@
 """A Store that keeps the state in a Storer; the client holds a token that refers to it."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
@@ -17,7 +17,6 @@ from aiosessions._errors import (
 from aiosessions._events import Event
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession
-from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._session import Session
 from aiosessions._state import NOTHING, Ending
@@ -140,6 +139,7 @@ class StorageOverseer(Overseer[T]):
             on_storer_error,
             on_reuse,
         )
+        self._loader = self._loading.load
         if imports:
             home = StoredImports(
                 self._backend, self._loading, checked, namespace, self._session_type, self._blank, on_storer_error
@@ -149,9 +149,6 @@ class StorageOverseer(Overseer[T]):
             self._sealed.prove(self.places.own, self.lifetime)
 
     # reading
-
-    def _load(self, place: Place, carried: Carried, reply: Reply, *, touch: bool) -> Awaitable[Session[T]]:
-        return self._loading.load(place, carried, reply, touch=touch)
 
     async def is_live(self, session: Session[T]) -> bool:
         """Whether a session that was loaded earlier still counts: stored, of the same epoch, not expired.
@@ -339,7 +336,7 @@ class StorageOverseer(Overseer[T]):
         with STRIPPED:
             await self._holder.ready()
             count = await self._devices.end_all(user_id, keep=kept)
-        self._report("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
+        self._report.note("destroyed", self.name, user_id=user_id, reason=f"{count} sessions of the user")
         return count
 
     def sessions(self) -> AsyncGenerator[SessionInfo]:
@@ -371,7 +368,7 @@ class StorageOverseer(Overseer[T]):
         with STRIPPED:
             await self._holder.ready()
             count = await self._devices.end_everybody()
-        self._report("destroyed", self.name, reason=f"all {count} sessions")
+        self._report.note("destroyed", self.name, reason=f"all {count} sessions")
         return count
 
     async def delete(self, handle: str, *, user_id: str, name: str | None = None) -> bool:
@@ -394,5 +391,5 @@ class StorageOverseer(Overseer[T]):
             await self._holder.ready()
             is_ended = await self._devices.end(place, handle, user_id)
         if is_ended:
-            self._report("destroyed", place.name, handle, user_id)
+            self._report.note("destroyed", place.name, handle, user_id)
         return is_ended

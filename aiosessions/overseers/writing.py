@@ -55,7 +55,7 @@ class Writing(Generic[T]):
         except ConflictError:
             if not plan.is_changed and not wishes.is_claim:
                 return True
-            self._report("conflict", session.name, session.handle, session.user_id)
+            self._report.note("conflict", session.name, session.handle, session.user_id)
             raise
         if won is None:
             self._drop(session, "gone")
@@ -64,9 +64,9 @@ class Writing(Generic[T]):
         state, made = won.state, won.made
         if made.is_changed or update is None:
             reason = "superseded secrets forgotten" if won.forgot else ""
-            self._report(self._kind(plan, won), place.name, state.handle, state.owner, reason=reason)
+            self._report.note(self._kind(plan, won), place.name, state.handle, state.owner, reason=reason)
         if made.fields:
-            self._report("merged", place.name, state.handle, state.owner, fields=made.fields)
+            self._report.note("merged", place.name, state.handle, state.owner, fields=made.fields)
 
         max_age = self._backend.lifetime_of(state).max_age(state.seen_at, state.meta.ends_at) if won.sealed else None
         presented = (won.digest or session._presented) if won.sealed else None
@@ -110,7 +110,7 @@ class Writing(Generic[T]):
             await self.put(plan)
         except SessionError as error:
             reason = type(error.__cause__ or error).__name__
-            self._report("store_failed", session.name, session.handle, reason=reason)
+            self._report.note("store_failed", session.name, session.handle, reason=reason)
             touch = self._backend.touch if plan.wishes.is_touched else self._backend.touch_late
             seen = await touch(session._place, plan.state)
             session._settled(plan, seen or plan.state, presented=session._presented)

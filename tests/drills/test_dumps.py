@@ -99,7 +99,7 @@ def views(dump: bytes) -> Iterator[bytes]:
 
 def usable(dump: bytes, issued: Issued) -> int:
     """How many of the strings in it that are as long as a secret open a session, whatever handle they are put to."""
-    digest = TokenDigest("shop", "app")
+    digest = TokenDigest("shop", "app").of
     runs = {run for view in views(dump) for run in re.findall(_ALPHABET + rb"{40,}", view)}
     secrets = {run[at : at + _SECRET].decode() for run in runs for at in range(len(run) - _SECRET + 1)}
     return sum(digest(secret) in issued.digests for secret in secrets)
