@@ -59,7 +59,7 @@ class ASGIRequest(_View, frozen=True):
         return scheme
 
     def header(self, name: str) -> list[str]:
-        wanted = name.encode("latin-1")
+        wanted = name.encode()
         found: list[str] = []
         for key, value in self.scope["headers"]:
             if key == wanted:
@@ -73,18 +73,19 @@ class RawHeaders(_View, frozen=True):
     lines: list[tuple[bytes, bytes]]
 
     def header(self, name: str) -> list[str]:
-        wanted = name.lower().encode("latin-1")
+        wanted = name.lower().encode()
+        size = len(wanted)
         found: list[str] = []
         for key, value in self.lines:
-            if key.lower() == wanted:
+            if len(key) == size and key.lower() == wanted:
                 found.append(value.decode("latin-1"))  # as above
         return found
 
     def add(self, name: str, value: str) -> None:
-        self.lines.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        self.lines.append((name.lower().encode(), value.encode("latin-1")))
 
     def replace(self, name: str, values: Iterable[str]) -> None:
-        wanted = name.lower().encode("latin-1")
+        wanted = name.lower().encode()
         self.lines[:] = [line for line in self.lines if line[0].lower() != wanted]
         for value in values:
             self.add(name, value)

@@ -8,7 +8,6 @@ are slices of one text with one spelling. The record keeps a digest of the secre
 import hashlib
 import os
 import re
-import string
 from typing import ClassVar
 
 from aiosessions import _base64url
@@ -16,7 +15,7 @@ from aiosessions._discreet import Discreet
 
 TOKEN_LENGTH = 64
 _HANDLE = 24  # characters: 144 bits
-_ALPHABET = (string.ascii_letters + string.digits + "-_").encode()
+_ALPHABET = bytes(code if chr(code).isalnum() or code in b"-_" else 0 for code in range(128)) + bytes(128)
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{24}", re.ASCII)
 
 
@@ -56,7 +55,7 @@ def new_version() -> int:
 
 def parse_token(text: str) -> Token | None:
     """The token, or None for anything that does not have its shape. Asks no backend."""
-    if len(text) != TOKEN_LENGTH or not text.isascii() or text.encode().translate(None, _ALPHABET):
+    if len(text) != TOKEN_LENGTH or not text.isascii() or 0 in text.encode().translate(_ALPHABET):
         return None
     return Token(text[:_HANDLE], text[_HANDLE:])
 

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from aiosessions._errors import ConfigError, ConflictError, SessionError
 from aiosessions._events import logger
 from aiosessions._lifespan import ASGIApp, Lifespan, Receive, Send
@@ -169,33 +171,28 @@ class Connection(NamedTuple):
         return {key.decode("latin-1"): value.decode("latin-1") for key, value in self.scope["headers"]}
 
 
-class _Answer:
+class _Answer(msgspec.Struct, eq=False):
     """`send`, but the sessions are saved before the headers."""
 
-    __slots__ = (
-        "_is_closed",
-        "_is_failed",
-        "_is_http",
-        "_is_started",
-        "_on_save_error",
-        "_receive",
-        "_scope",
-        "_send",
-        "_sessions",
-    )
+    sessions: RequestSessions
+    scope: Scope
+    receive: Receive
+    send: Send
+    on_save_error: OnSaveError
+    is_started: bool = False
+    is_failed: bool = False
+    is_closed: bool = False
 
-    def __init__(
-        self, sessions: RequestSessions, scope: Scope, receive: Receive, send: Send, on_save_error: OnSaveError
-    ) -> None:
-        self._sessions = sessions
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._on_save_error = on_save_error
-        self._is_http = scope["type"] == "http"
-        self._is_started = False
-        self._is_failed = False
-        self._is_closed = False
+    def __repr__(self) -> str:  # tracebacks may show local variables: no cookie
+        return "<_Answer>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # a Struct's own would show it
+        return []
+
+    @property
+    def _is_http(self) -> bool:
+        kind: str = self.scope["type"]
+        return kind == "http"
 
     @property
     def _prefix(self) -> str:
@@ -203,77 +200,77 @@ class _Answer:
 
     @property
     def _can_respond(self) -> bool:
-        return self._is_http or _DENIAL in (self._scope.get("extensions") or ())
+        return self._is_http or _DENIAL in (self.scope.get("extensions") or ())
 
     async def relay(self, message: Message) -> None:
         """What the application has for `send`."""
-        if self._is_failed:
+        if self.is_failed:
             return  # the answer has been given; frameworks may try to give theirs
         kind = message["type"]
-        if not self._is_started and kind in _HEADERS_LEAVE:
+        if not self.is_started and kind in _HEADERS_LEAVE:
             if message.get("status") == 500 and await self._is_ours(sys.exception()):
                 return
-            self._is_started = True
-            if self._sessions.found:
+            self.is_started = True
+            if self.sessions.found:
                 try:
-                    await self._sessions.save(message.get("status", 101))
+                    await self.sessions.save(message.get("status", 101))
                     message = self._telling(message)
                 except SessionError as error:
-                    self._is_failed = True
+                    self.is_failed = True
                     if not (self._is_http and await self._is_handled(error)):
                         await self._fail(error)
                     raise  # so that a stream does not run on for nobody
-            self._sessions.reply.is_started = True
+            self.sessions.reply.is_started = True
         elif kind == "websocket.close":
-            self._is_closed = True
-            if self._sessions.is_refused:
+            self.is_closed = True
+            if self.sessions.is_refused:
                 message = {"type": kind, "code": _POLICY_VIOLATION}
-            if not self._is_started:
+            if not self.is_started:
                 await self._deny(message)
                 return
-        await self._send(message)
+        await self.send(message)
 
     def _telling(self, message: Message) -> Message:
         """A new message: the sender's own may be on its way into a cache, where a token must not go."""
         headers = list(message.get("headers", ()))
-        self._sessions.deliver(RawHeaders(headers))
+        self.sessions.deliver(RawHeaders(headers))
         return {**message, "headers": headers}
 
     async def _is_handled(self, error: SessionError) -> bool:
         """Whether the application has answered with what it has for such an error."""
         try:
-            app = await self._on_save_error(self._scope, error)
+            app = await self.on_save_error(self.scope, error)
             if app is not None:
-                await app(self._scope, self._receive, self._send_handled)
+                await app(self.scope, self.receive, self._send_handled)
         except Exception:  # noqa: BLE001 -- whatever it raises, the client gets a clean answer
             logger.exception("the application's own answer to %s failed", type(error).__name__)
-        return self._sessions.reply.is_started
+        return self.sessions.reply.is_started
 
     async def _send_handled(self, message: Message) -> None:
-        await self._send(self._telling(message) if message["type"] == "http.response.start" else message)
+        await self.send(self._telling(message) if message["type"] == "http.response.start" else message)
 
     async def _deny(self, message: Message) -> None:
         """A handshake refused without a response: where the server can send one, it carries the tokens."""
-        self._is_started = True
-        self._sessions.reply.is_started = not self._can_respond
+        self.is_started = True
+        self.sessions.reply.is_started = not self._can_respond
         try:
-            await self._sessions.save(403)
+            await self.sessions.save(403)
         except SessionError as error:
-            self._sessions.log(error, self._request)
-        if self._can_respond and self._sessions.must_tell():
+            self.sessions.log(error, self._request)
+        if self._can_respond and self.sessions.must_tell():
             await self._respond(403)
         else:
-            await self._send(message)
+            await self.send(message)
 
     async def covers(self, error: Exception) -> bool:
         """The application raised: whether that is answered and logged, or the error goes on."""
-        if self._is_failed or await self._is_ours(error):
+        if self.is_failed or await self._is_ours(error):
             return True
-        if self._is_started:
+        if self.is_started:
             return False
 
-        await self._sessions.save(500)
-        if self._can_respond and self._sessions.must_tell():
+        await self.sessions.save(500)
+        if self._can_respond and self.sessions.must_tell():
             # whoever makes the 500 outside of here knows nothing of tokens, and somebody has logged out
             await self._respond(500)
         return False
@@ -283,17 +280,17 @@ class _Answer:
 
         An application inside of others makes a 500 of it while it passes: that is not sent.
         """
-        if self._sessions.refuses(error):
+        if self.sessions.refuses(error):
             return await self._refuse()
-        if isinstance(error, ConflictError) and not self._is_started:
-            await self._sessions.save(500)
+        if isinstance(error, ConflictError) and not self.is_started:
+            await self.sessions.save(500)
             await self._fail(error)
             return True
         return False
 
     async def _refuse(self) -> bool:
         """Say that nobody is there whom the page asks for; False: too late, another answer has begun."""
-        if self._is_closed or (self._is_http and self._is_started):
+        if self.is_closed or (self._is_http and self.is_started):
             return False
 
         if self._is_http:
@@ -305,28 +302,28 @@ class _Answer:
         else:
             with suppress(OSError):  # the client is gone
                 await self.relay({"type": "websocket.close", "code": _POLICY_VIOLATION})
-        self._is_failed = True
+        self.is_failed = True
         return True
 
     async def _fail(self, error: SessionError) -> None:
-        self._is_failed = self._is_started = True
-        self._sessions.log(error, self._request)
+        self.is_failed = self.is_started = True
+        self.sessions.log(error, self._request)
         if self._can_respond:
             await self._respond(error_status(error))
         else:
-            await self._send({"type": "websocket.close", "code": 1011})
+            await self.send({"type": "websocket.close", "code": 1011})
 
     @property
     def _request(self) -> str:
         """For the log."""
-        return f"{self._scope.get('method', 'websocket')} {self._scope.get('path', '')}"
+        return f"{self.scope.get('method', 'websocket')} {self.scope.get('path', '')}"
 
     async def _respond(self, status: int) -> None:
-        self._is_started = True
+        self.is_started = True
         start, body = _plain(status, self._prefix)
-        self._sessions.deliver(RawHeaders(start["headers"]))
-        await self._send(start)
-        await self._send(body)
+        self.sessions.deliver(RawHeaders(start["headers"]))
+        await self.send(start)
+        await self.send(body)
 
 
 def _plain(status: int, prefix: str) -> tuple[Message, Message]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import attrs
 import msgspec
@@ -241,7 +241,7 @@ async def test_nan_in_a_field_that_equality_does_not_see_is_refused_by_its_name(
 
 
 def test_nan_is_no_unchanged_null_however_the_backend_spelled_it() -> None:
-    """V3, V9: and a type without floats has no such null."""
+    """V3, V9: and where no float may be None there is no such null."""
     codec = JSONCodec(Lenient)
     data = codec.encode(Lenient(1, NAN))
 
@@ -254,6 +254,9 @@ def test_nan_is_no_unchanged_null_however_the_backend_spelled_it() -> None:
     assert not MessagePackCodec(Lenient).hides(MessagePackCodec(Lenient).encode(Lenient()))
     assert JSONCodec(dict[str, Any]).hides(b'{"a":null}')
     assert not JSONCodec(dict[str, int | None]).hides(b'{"a":null}')
+    assert JSONCodec(dict[str, list[float | str | None]]).hides(b'{"a":[null]}')
+    assert JSONCodec(dict[str, Annotated[float, msgspec.Meta(ge=0, title="Ratio")] | None]).hides(b'{"a":null}')
+    assert not JSONCodec(dict[str, float]).hides(b'{"a":null}'), "None is no float, so NaN was never stored"
     assert PydanticCodec(Plain).hides(b"{}")
 
 

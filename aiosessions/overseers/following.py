@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
+from aiosessions._discreet import Discreet
 from aiosessions._errors import ConflictError, StorerError
 from aiosessions._events import Reporter
 from aiosessions._origin import Origin
@@ -17,15 +18,14 @@ from aiosessions.storers.holding import Holder
 T = TypeVar("T")
 
 
-class Issued(NamedTuple):
+class Issued(Discreet, frozen=True):
     """What a session becomes, and the token that says so: it is all there is to write."""
+
+    shown: ClassVar[tuple[str, ...]] = ("state",)
 
     state: State
     token: str
     max_age: int | None
-
-    def __repr__(self) -> str:  # tracebacks may show local variables: no token
-        return f"Issued({self.state!r})"
 
 
 class _Issue(Protocol[T]):

@@ -10,7 +10,8 @@ from aiosessions._request import RequestView, ResponseView
 __all__ = ["Carried", "HTTPSOnly", "Transport", "check_name", "check_token", "forbid_caching", "merge_list"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
-_COOKIE_OCTETS = bytes(set(range(0x21, 0x7F)) - set(b'",;\\'))  # RFC 6265 §4.1.1
+_COOKIE_OCTETS = bytes(code if 0x20 < code < 0x7F and code not in b'",;\\' else 0 for code in range(256))
+"""What may stand in a cookie (RFC 6265 §4.1.1); 0: all else."""
 _DIRECTIVE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 
 # What lets a cache keep a response. `must-understand` tells a cache to ignore `no-store` (RFC 9111 §5.2.2.3).
@@ -96,7 +97,7 @@ def check_name(transport: Transport, name: str) -> None:
 
 def check_token(token: str, name: str) -> None:
     """Raise EncodeError unless *token* has only characters that can stand in a cookie, and so in any header."""
-    if not token or token.encode("utf-8", "surrogatepass").translate(None, _COOKIE_OCTETS):
+    if not token or 0 in token.encode("utf-8", "surrogatepass").translate(_COOKIE_OCTETS):
         raise EncodeError(f"session {name!r}: the sealer made a token with characters that no cookie may have")
 
 

@@ -98,7 +98,7 @@ class CheckedCodec(Generic[T]):
         self._probe = probe
         self._misfit = explain or misfit
         self._name = name_of(value_type)
-        self._may_hide = not shape.is_known or (shape.has_floats and is_json)
+        self._may_hide = not shape.is_known or (shape.has_nullable_floats and is_json)
 
     def encode(self, value: T) -> bytes:
         """The bytes; EncodeError names the part that has none."""

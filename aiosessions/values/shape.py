@@ -50,7 +50,8 @@ class Shape:
             decoded.
         is_fair: whether `==` looks at every field, at every depth.
         has_keys: whether there are dicts, whose keys may be in any order.
-        has_floats: whether NaN may be in it, which JSON writes as null, and an int that stands for a float.
+        has_floats: whether an int may be in it that stands for a float.
+        has_nullable_floats: whether NaN may stand where None may: JSON writes both as null.
         has_times: whether there are times of day: `==` may tell one instant apart from itself (PEP 495).
         seed: a number for the type's classes, fields and types, the same in every process; 0 if it is not known.
     """
@@ -60,6 +61,7 @@ class Shape:
     is_fair: bool = False
     has_keys: bool = True
     has_floats: bool = True
+    has_nullable_floats: bool = True
     has_times: bool = True
     seed: int = 0
 
@@ -80,9 +82,17 @@ def shape_of(value_type: object) -> Shape:
         is_fair=all(map(_is_fair, classes)),
         has_keys=is_untyped or has(inspect.DictType, inspect.TypedDictType),
         has_floats=is_untyped or has(inspect.FloatType),
+        has_nullable_floats=is_untyped or any(map(_is_nullable_float, found)),
         has_times=has(inspect.DateTimeType, inspect.TimeType),
         seed=_seed_of(value_type),
     )
+
+
+def _is_nullable_float(node: inspect.Type) -> bool:
+    """Whether it is a union with both, however annotated."""
+    parts = node.types if isinstance(node, inspect.UnionType) else ()
+    kinds = {type(part.type if isinstance(part, inspect.Metadata) else part) for part in parts}
+    return {inspect.FloatType, inspect.NoneType} <= kinds
 
 
 def _is_brief(cls: Any) -> bool:  # Any: see class_of
