@@ -116,8 +116,7 @@ class Changes(Generic[T]):
 
     def over(self, stored: State, data: bytes) -> Made:
         """*data* in the place of what is stored, with the fields of it that this version does not know."""
-        known = stored.meta.spelling
-        if known and known == self.codec.spelling(stored.value):  # it has none
+        if self._is_spelled(stored):  # it has none
             return Made(data, is_changed=True, spelling=self.codec.spelling(data))
         whole = self.merger.carry_unknown(stored.value, data)
         return Made(whole, is_changed=True, spelling=self.codec.spelling(data) if whole is data else 0)
@@ -139,8 +138,15 @@ class Changes(Generic[T]):
             return self.over(theirs, ours)
 
         ours = self.over(loaded, ours).data
-        merged = self.merger.merge(loaded.value, ours, theirs.value, on_conflict=self.on_conflict)
-        return Made(merged.data, is_changed=True, fields=merged.conflicts)
+        are_spelled = self.codec.is_settled and self._is_spelled(loaded) and self._is_spelled(theirs)
+        rule = self.on_conflict
+        merged = self.merger.merge(loaded.value, ours, theirs.value, on_conflict=rule, are_spelled=are_spelled)
+        spelling = self.codec.spelling(merged.data) if are_spelled else 0
+        return Made(merged.data, is_changed=True, spelling=spelling, fields=merged.conflicts)
+
+    def _is_spelled(self, state: State) -> bool:
+        known = state.meta.spelling
+        return known != 0 and known == self.codec.spelling(state.value)
 
 
 class Updated(Generic[T]):

@@ -91,9 +91,11 @@ class CheckedCodec(Generic[T]):
         self._dump = dump
         self.is_json: bool = is_json
         """Whether the bytes are a JSON document."""
+        self.is_settled: bool = shape.is_settled
+        """Whether what comes back is encoded to the same bytes: see `Shape`."""
         self._stable = stable
         self._shape = shape
-        form = (b"json" if is_json else b"msgpack") + b" settled" * (shape.is_settled and shape.has_floats)
+        form = (b"json" if is_json else b"msgpack") + b" settled" * (self.is_settled and shape.has_floats)
         self._seed = shape.seed and (zlib.crc32(form, shape.seed) or 1)
         self._probe = probe
         self._misfit = explain or misfit
@@ -169,7 +171,7 @@ class CheckedCodec(Generic[T]):
         shape = self._shape
         if base == data and not self.hides(data):
             return None
-        if shape.is_settled and base != data and 0 != spelling == self.spelling(base):
+        if self.is_settled and base != data and 0 != spelling == self.spelling(base):
             # both differ by a change, or by another order of the same keys: the bytes of both have then one sum, which
             # the lower half of an Adler-32 is (RFC 1950 §8.2)
             ours = self.settled(value, data)
@@ -182,7 +184,7 @@ class CheckedCodec(Generic[T]):
     def settled(self, value: T, data: bytes) -> bytes:
         """*data*, the encoded *value*, checked, and as it will be encoded when it has come back: 1 for 1.0 is not."""
         back = self.check(value, data)
-        return self._encode(back) if self._shape.is_settled and self._shape.has_floats else data
+        return self._encode(back) if self.is_settled and self._shape.has_floats else data
 
     def unchanged(self, base: bytes, value: T, data: bytes) -> bool:
         """Whether *value*, encoded as *data*, says what the stored *base* says (CONTRACT V3).

@@ -5,13 +5,15 @@ import datetime as dt
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
 
-__all__ = ["canonical", "difference", "fields_of", "names_of", "parts", "step_to"]
+__all__ = ["SCALARS", "canonical", "difference", "fields_of", "names_of", "parts", "step_to"]
 
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+"""Types without parts."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 
 
@@ -50,10 +52,10 @@ def difference(value: object, back: object, *, exact: bool = True, path: str = "
         fix = "" if back is None else ": give the field its type"  # NaN has no bytes in JSON
         return f"at `{path}`: `{kind.__qualname__}` would come back as `{type(back).__qualname__}`{fix}"
 
-    inner = None if kind in _SCALARS else _pairs(value, back)
+    inner = None if kind in SCALARS else _pairs(value, back)
     if inner is not None:
         for key, one, other in inner:
-            if type(one) in _SCALARS and type(one) is type(other) and one == other:
+            if type(one) in SCALARS and type(one) is type(other) and one == other:
                 continue
             if found := difference(one, other, exact=exact, path=path + _step(value, key)):
                 return found
@@ -113,9 +115,11 @@ def _step(value: object, key: object) -> str:
 
 def fields_of(value: object) -> tuple[str, ...]:
     """The names of the fields of a Struct, dataclass, attrs or pydantic instance; none for anything else."""
-    return (names_of(type(value)) or ()) + tuple(getattr(value, "__pydantic_extra__", None) or ())
+    kind: Any = type(value)  # Any: see names_of
+    return (names_of(kind) or ()) + tuple(getattr(value, "__pydantic_extra__", None) or ())
 
 
+@lru_cache(maxsize=256)
 def names_of(cls: Any) -> tuple[str, ...] | None:  # Any: four libraries' classes, told apart by what they carry
     """The names of the fields of such a class; None for a class that can have none."""
     if issubclass(cls, msgspec.Struct):

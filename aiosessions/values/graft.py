@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aiosessions.values.equality import difference, fields_of
+from aiosessions.values.equality import SCALARS, difference, fields_of
 
 __all__ = ["grafted"]
 
@@ -19,7 +19,7 @@ def grafted(held: T, new: T) -> T:
     cannot be changed in place (frozen, of another class) is replaced, and its parts are kept.
     """
     kind: Any = type(held)  # Any: many libraries' classes
-    if kind is not type(new):
+    if kind is not type(new) or kind in SCALARS:
         return new
 
     ours: Any = held  # Any: told apart next
@@ -61,7 +61,7 @@ _NONE = object()
 
 def _same(one: object, other: object) -> bool:
     """Whether it is the same for the codec too: equality may leave out fields, and True is 1."""
-    return difference(one, other) is None
+    return (one == other) if type(one) is type(other) and type(one) in SCALARS else difference(one, other) is None
 
 
 def _with_fields(held: T, new: T) -> T:

@@ -15,7 +15,7 @@ import msgspec
 
 from aiosessions._errors import ConflictError, DecodeError, EncodeError
 from aiosessions.values.codecs import CheckedCodec
-from aiosessions.values.equality import canonical, difference, step_to
+from aiosessions.values.equality import SCALARS, canonical, difference, step_to
 from aiosessions.values.graft import grafted
 from aiosessions.values.merge_rules import Merge, Plan, plan_of
 from aiosessions.values.value_type import name_of
@@ -25,6 +25,7 @@ __all__ = ["Merge", "Merged", "Merger"]
 T = TypeVar("T")
 
 _OnConflict: TypeAlias = Literal["merge", "raise", "overwrite"]
+_Path: TypeAlias = tuple[object, ...]
 _ABSENT = msgspec.UNSET
 _OPEN = Plan()
 _EXACT = Context(prec=1_000)  # sums of decimals keep every digit
@@ -61,7 +62,9 @@ class Merger(Generic[T]):
         self._plan = plan_of(codec.value_type, self._written)
         self._has_fields = _has_fields(self._plan)
 
-    def merge(self, base: bytes, ours: bytes, theirs: bytes, *, on_conflict: _OnConflict = "merge") -> Merged[T]:
+    def merge(
+        self, base: bytes, ours: bytes, theirs: bytes, *, on_conflict: _OnConflict = "merge", are_spelled: bool = False
+    ) -> Merged[T]:
         """What both writers wanted.
 
         Args:
@@ -70,12 +73,14 @@ class Merger(Generic[T]):
             theirs: the document that is stored now.
             on_conflict: what to do where both changed the same thing and no rule settles it: "raise" raises, else ours
                 is taken and reported. (Who overwrites does not merge.)
+            are_spelled: the codec itself wrote all three of values of T as it is now: see `CheckedCodec.spelling`. Then
+                what it makes of the merged value is the result.
 
         Raises:
             ConflictError: "raise" or `Merge.RAISE`, or the result would not fit T; it names the fields.
         """
         try:
-            outcome = self._attempt(base, ours, theirs, on_conflict)
+            outcome = self._attempt((base, ours, theirs), on_conflict, are_spelled=are_spelled)
         except RecursionError:
             outcome = "it is nested too deeply to merge"
         if isinstance(outcome, Merged):
@@ -121,26 +126,24 @@ class Merger(Generic[T]):
         except (EncodeError, DecodeError, ConflictError):
             return value
 
-    def _attempt(self, base: bytes, ours: bytes, theirs: bytes, on_conflict: str) -> Merged[T] | str:
+    def _attempt(
+        self, documents: tuple[bytes, bytes, bytes], on_conflict: str, *, are_spelled: bool
+    ) -> Merged[T] | str:
         """The merge, or why there is none."""
         clashes = _Clashes()
         try:
-            before, mine, others = (self._codec.to_tree(self._codec.decode(data)) for data in (base, ours, theirs))
-            documents = [
-                self._complete(before, before, base),
-                self._complete(before, mine, base),  # the fields that we do not know are those that we loaded
-                self._complete(others, others, theirs),
-            ]
+            trees = [self._codec.parse(data) for data in documents] if are_spelled else self._completed(*documents)
         except (EncodeError, DecodeError):
             return "what is stored now does not fit it"
 
-        merged = _merge(self._plan, documents[0], documents[1], documents[2], "", clashes)
+        merged = _merge(self._plan, trees[0], trees[1], trees[2], (), clashes)
         if refused := clashes.refused or (clashes.settled if on_conflict == "raise" else []):
             return f"both changed {', '.join(refused)}"
         try:
             data = self._codec.dump(merged)
-            return Merged(data, self._codec.decode(data), tuple(clashes.settled))
-        except DecodeError:
+            value = self._codec.decode(data)
+            return Merged(self._codec.encode(value) if are_spelled else data, value, tuple(clashes.settled))
+        except (EncodeError, DecodeError):
             return "the two changes together do not fit it"
 
     def _written(self, default: object) -> object:
@@ -148,6 +151,15 @@ class Merger(Generic[T]):
             return self._codec.parse(self._codec.dump(default))
         except DecodeError:  # a foreign codec knows T only
             return _ABSENT
+
+    def _completed(self, base: bytes, ours: bytes, theirs: bytes) -> list[object]:
+        """The three as trees in our own spelling, with what this version does not know."""
+        before, mine, others = (self._codec.to_tree(self._codec.decode(data)) for data in (base, ours, theirs))
+        return [
+            self._complete(before, before, base),
+            self._complete(before, mine, base),  # the fields that we do not know are those that we loaded
+            self._complete(others, others, theirs),
+        ]
 
     def _complete(self, base: object, ours: object, stored: bytes) -> object:
         """*ours* with what is *stored* beside what T knows of it, *base*, each in our own spelling."""
@@ -161,7 +173,7 @@ class _Clashes:
     refused: list[str] = field(default_factory=list[str])
 
 
-def _merge(plan: Plan, base: object, ours: object, theirs: object, path: str, clashes: _Clashes) -> object:
+def _merge(plan: Plan, base: object, ours: object, theirs: object, path: _Path, clashes: _Clashes) -> object:
     if _same(plan, base, theirs):
         return ours
     if _same(plan, base, ours):
@@ -171,11 +183,12 @@ def _merge(plan: Plan, base: object, ours: object, theirs: object, path: str, cl
     if combined is not _ABSENT:
         return combined
     if not _same(plan, ours, theirs):
-        (clashes.refused if plan.rule is Merge.RAISE else clashes.settled).append(path.lstrip(".") or "value")
+        name = "".join(map(step_to, path)).lstrip(".") or "value"
+        (clashes.refused if plan.rule is Merge.RAISE else clashes.settled).append(name)
     return ours
 
 
-def _combined(plan: Plan, base: object, ours: object, theirs: object, path: str, clashes: _Clashes) -> object:
+def _combined(plan: Plan, base: object, ours: object, theirs: object, path: _Path, clashes: _Clashes) -> object:
     """What both changes make together, or _ABSENT if only one of them can stand."""
     if plan.rule is Merge.ADD:
         return _sum(base, ours, theirs)
@@ -229,7 +242,7 @@ def _union(base: Sequence[object], ours: list[object], theirs: list[object]) -> 
     return kept + [item for key, item in mine.items() if key not in before and key not in others]
 
 
-def _dicts(plan: Plan, sides: tuple[dict[object, object], ...], path: str, clashes: _Clashes) -> object:
+def _dicts(plan: Plan, sides: tuple[dict[object, object], ...], path: _Path, clashes: _Clashes) -> object:
     """The same for ours, theirs and, if there was one, the base."""
     ours, theirs, *base = sides
     inner = _member(plan, sides)
@@ -240,9 +253,8 @@ def _dicts(plan: Plan, sides: tuple[dict[object, object], ...], path: str, clash
     result: dict[object, object] = {}
     for key in {**theirs, **ours}:
         left_out = inner.defaults.get(cast("str", key), _ABSENT)
-        part = _part(inner, key)
-        one, two, three = (side.get(key, left_out) for side in (before, ours, theirs))
-        merged = _merge(part, one, two, three, path + step_to(key), clashes)
+        one, two, three = before.get(key, left_out), ours.get(key, left_out), theirs.get(key, left_out)
+        merged = _merge(_part(inner, key), one, two, three, (*path, key), clashes)
         if merged is not _ABSENT:
             result[key] = merged
     return result
@@ -297,6 +309,8 @@ def _part(plan: Plan, key: object) -> Plan:
 
 
 def _same(plan: Plan, one: object, other: object) -> bool:
+    if type(one) in SCALARS and type(one) is type(other):
+        return one == other
     sides = (one, other)
     if plan.is_set and all(isinstance(side, list) for side in sides):
         ours, theirs = cast("tuple[list[object], list[object]]", sides)
