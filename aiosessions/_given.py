@@ -6,6 +6,12 @@ from datetime import datetime, timedelta
 from aiosessions._errors import ConfigError
 
 
+def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ConfigError unless *value* is one of them."""
+    if value not in choices:
+        raise ConfigError(f"{option}={value!r}: give one of {choices}")
+
+
 def check_max_age(max_age: object) -> None:
     """Raise ConfigError unless it is a positive duration, or None."""
     if max_age is not None and not (isinstance(max_age, timedelta) and max_age > timedelta(0)):

@@ -2,67 +2,18 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 from aiosessions._errors import ConfigError
 from aiosessions._given import check_part
-from aiosessions._lifetime import Lifetime
+from aiosessions._keeper import Keeper
 from aiosessions._tokens import TokenDigest
 from aiosessions.transports.transport import HTTPSOnly, Transport, check_name
 
-T_co = TypeVar("T_co", covariant=True)
 _KNOWN = 64
 """How many names of one store are remembered: where visitors choose them there is no end."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9._/-]{0,64}", re.ASCII)
-
-
-class Keeper(Protocol[T_co]):
-    """What a session, and whoever saves it, asks of the store that opened it.
-
-    Attributes:
-        is_warned: the log has it that a session was changed and never saved.
-    """
-
-    is_warned: bool
-
-    @property
-    def lifetime(self) -> Lifetime:
-        """The store's."""
-        ...
-
-    @property
-    def can_end(self) -> bool:
-        """Whether what was destroyed ends though its client is not told."""
-        ...
-
-    def now(self) -> float:
-        """Unix seconds; never goes back."""
-        ...
-
-    def fresh(self) -> tuple[T_co, bytes]:
-        """A new value, and its bytes."""
-        ...
-
-    def check_lifetime(self, lifetime: Lifetime) -> None:
-        """Raise ConfigError for one that this store cannot keep."""
-        ...
-
-    def plan(self, session: Any, *, can_tell: bool) -> Any:  # Any: a session, which knows this file; its Plan, or None
-        """What a save has to do, encoded and checked; None: nothing. Without *can_tell* there can be no new token."""
-        ...
-
-    async def carry_out(self, plan: Any) -> None:  # Any: what `plan` gave
-        """Do it."""
-        ...
-
-    async def confirm(self, session: Any) -> None:  # Any: as above
-        """Take back a token that is sent again, if somebody has a newer one by now."""
-        ...
-
-    async def end(self, session: Any) -> None:  # Any: as above
-        """End what was destroyed, and make up for a touch that a read had left to the headers."""
-        ...
 
 
 class Place:

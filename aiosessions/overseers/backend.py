@@ -29,6 +29,7 @@ class Backend(msgspec.Struct, frozen=True, eq=False):
         now: unix seconds.
         report: where events go.
         opened: the token that a text from a client stands for, if it is one.
+        has_max_age: whether a token may have a Max-Age where it travels; in a header it has none.
     """
 
     storer: Storer
@@ -37,10 +38,15 @@ class Backend(msgspec.Struct, frozen=True, eq=False):
     now: Callable[[], float]
     report: Reporter
     opened: Callable[[Place, str], Token | None]
+    has_max_age: bool
 
     def lifetime_of(self, state: State) -> Lifetime:
         """That of a session."""
         return state.meta.effective_lifetime(self.lifetime)
+
+    def slides(self, state: State) -> bool:
+        """Whether the cookie of a session is timed: see `Sliding`."""
+        return self.has_max_age and self.lifetime_of(state).is_timed
 
     async def read(self, place: Place, handle: str) -> tuple[State | None, bool]:
         """What is stored, and whether there is something that this version cannot read."""

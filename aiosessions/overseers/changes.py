@@ -84,6 +84,10 @@ class Made(Discreet, frozen=True):
     fields: tuple[str, ...] = ()
 
 
+Make: TypeAlias = Callable[[State], Made]
+"""Makes the value of a write, over a state; raises what says that it cannot."""
+
+
 class Changes(Generic[T]):
     """What a store knows of its values: when two are equal, and how two writes become one.
 

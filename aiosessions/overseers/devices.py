@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from aiosessions._errors import STRIPPED, DecodeError, StorerError, UnsupportedError
+from aiosessions._errors import STRIPPED, DecodeError, NoSessionError, StorerError, UnsupportedError
 from aiosessions._lifetime import moment
 from aiosessions._place import Place
 from aiosessions._state import State, is_time
 from aiosessions._store import SessionInfo
+from aiosessions._tokens import is_handle
 from aiosessions.overseers.backend import ATTEMPTS, Backend
 from aiosessions.storers.storer import Listable, Record, Storer, UserIndexed
 from aiosessions.storers.together import PAGE, all_at_once, reader
@@ -78,6 +79,20 @@ class Devices:
             if await self._storer.delete(key, version=record.version):
                 return True
         raise StorerError(f"session {place.name!r} may not have ended: others kept writing it")
+
+    async def opened(self, place: Place, handle: str, user_id: str | None) -> tuple[State, Any]:
+        """One that is live and of this user (None: of nobody), and its value; NoSessionError for any other."""
+        state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
+        if state is not None and state.owner == user_id:
+            deadline = state.deadline(self._backend.lifetime)
+            if deadline is None or self._backend.now() < deadline:
+                try:
+                    return state, self._decode(state.value)
+                except DecodeError as error:
+                    self._backend.report.unreadable(place.name, handle, user_id, error)
+
+        whose = "there is no anonymous" if user_id is None else f"{user_id!r} has no"
+        raise NoSessionError(f"{whose} session {place.name!r} of this handle")
 
     def _indexed(self) -> UserIndexed:
         if isinstance(self._storer, UserIndexed):

@@ -119,7 +119,7 @@ class Loading(Generic[T]):
             self._report.unreadable(place.name, token.handle, state.owner, error)
             return self._blank(place, carried, reply, ended=(Ending(state),))
 
-        is_timed = lifetime.is_timed and self._sliding.is_on
+        is_timed = lifetime.is_timed and self._backend.has_max_age
         is_due = is_timed and touch and self._sliding.is_due(state, digest)
         if (
             touch

@@ -8,21 +8,19 @@ version.
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Hashable
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Hashable
+from typing import Any
 
 import anyio
-import msgspec
 from msgspec.structs import replace
 
-from aiosessions._discreet import Discreet
 from aiosessions._errors import ConflictError, SessionTooLargeError, StorerError, UnsupportedError
 from aiosessions._lifetime import Lifetime
 from aiosessions._state import Meta, State, advance
 from aiosessions._tokens import Token, new_secret, new_token, new_version
-from aiosessions._turn import Turn
 from aiosessions.overseers.backend import Backend
-from aiosessions.overseers.changes import Changes, Made, Plan
+from aiosessions.overseers.changes import Changes, Made, Make, Plan
+from aiosessions.overseers.line import Bid, Line, Trip, Won
 from aiosessions.overseers.sealed import Sealed
 from aiosessions.overseers.sliding import Sliding
 from aiosessions.storers.batches import fresh
@@ -30,100 +28,8 @@ from aiosessions.storers.storer import Record
 
 RACE_SECONDS = 5.0
 """How long a write is tried again while others win."""
-_COURTESY = 0.2
-"""How much of that one waits for those before it in the line, who may hang: then it races with them."""
 META_BYTES = 4096
 """More than a meta without flashes ever takes."""
-_MOST = 32
-"""How many are written together: merging them holds the event loop."""
-Make: TypeAlias = Callable[[State], Made]
-"""Makes the value of a write, over a state; raises what says that it cannot."""
-
-
-class Won(Discreet, frozen=True):
-    """The write that stands.
-
-    Args:
-        state: what is stored now.
-        made: what it made of the value.
-        digest: of the new secret; None: none was made, or others have ended it already.
-        sealed: the token that the client gets; "" where it keeps its own.
-        forgot: whether a secret had to be forgotten that its grace still covers.
-    """
-
-    shown: ClassVar[tuple[str, ...]] = ("state",)
-
-    state: State
-    made: Made
-    digest: bytes | None = None
-    sealed: str = ""
-    forgot: bool = False
-
-
-class Trip(msgspec.Struct, eq=False):
-    """One write on its way to the storer, for one or several.
-
-    Args:
-        base: the version that it is written over.
-        version: what is written.
-        doubt: why it is not known whether it was.
-    """
-
-    base: int
-    version: int
-    doubt: StorerError | None = None
-
-
-class Bid(msgspec.Struct, eq=False):
-    """One write that stands in a line.
-
-    Args:
-        key: of the record.
-        over: what the request read.
-        plan: what to write, of a session of any type.
-        update: see `Race.write`.
-        tried: the trips it was on, and what it would have been.
-        until: when others have won for too long, in the event loop's seconds; 0.0: none has yet.
-        is_open: it is not known yet what becomes of it.
-        won: what has; None: its session is gone.
-        error: why it does not stand, or nobody knows.
-    """
-
-    key: str
-    over: State
-    plan: Plan[Any]
-    update: Make | None
-    tried: list[tuple[Trip, Won]] = []  # msgspec copies it
-    until: float = 0.0
-    is_open: bool = True
-    won: Won | None = None
-    error: Exception | None = None
-
-    def fail(self, error: Exception) -> None:
-        """It does not."""
-        self.error, self.is_open = error, False
-
-
-class Line(msgspec.Struct, eq=False):
-    """A line.
-
-    Args:
-        newest: what is stored, as far as the one knows who wrote it last; None: to be read.
-        turn: of whoever writes.
-        waiting: who came meanwhile.
-    """
-
-    newest: State | None
-    turn: Turn = msgspec.field(default_factory=Turn)
-    waiting: list[Bid] = []  # as above
-
-    def batch_of(self, bid: Bid) -> list[Bid]:
-        """Who is written together with this one: a rotation nobody, for what came before it must not outlive it."""
-        if bid.plan.wishes.rotations:
-            return [bid]
-        others = [other for other in self.waiting if not other.plan.wishes.rotations][: _MOST - 1]
-        self.waiting = [other for other in self.waiting if other not in others]
-        return [bid, *others]
 
 
 class Race:
@@ -196,7 +102,7 @@ class Race:
         try:
             if line is None:  # nobody else writes it: over what this request read
                 line = self._lines[where] = Line(None if bid.update else bid.over)
-            elif not await self._waited(line, bid):
+            elif not await line.waited(bid):
                 line = Line(None)  # whoever writes hangs: who does not wait any longer races by version
             if bid.is_open:
                 await self._lead(line, bid)
@@ -209,20 +115,6 @@ class Race:
         if bid.error is not None:
             raise bid.error
         return bid.won
-
-    async def _waited(self, line: Line, bid: Bid) -> bool:
-        """Until it has the turn, or another has written it too; False: neither, for too long."""
-        line.waiting.append(bid)
-        try:
-            with anyio.move_on_after(RACE_SECONDS * _COURTESY):
-                while line.turn.is_taken and bid.is_open:
-                    await line.turn.ended()
-            while line.turn.is_taken and bid.is_open and bid not in line.waiting:  # its write is under way
-                await line.turn.ended()
-        finally:
-            if bid in line.waiting:
-                line.waiting.remove(bid)
-        return not (bid.is_open and line.turn.is_taken)
 
     async def _lead(self, line: Line, bid: Bid) -> None:
         """Write it, and what waits with it: in this turn one task does the work of all."""
@@ -303,7 +195,10 @@ class Race:
         for bid in batch:
             try:
                 made = self._changes.saved(bid.plan, state) if bid.update is None else bid.update(state)
-                if not made.is_changed and (bid.update or self._sliding.is_done(bid.plan.wishes, bid.over, state)):
+                if not made.is_changed and (
+                    bid.update
+                    or (self._backend.slides(state) and self._sliding.is_done(bid.plan.wishes, bid.over, state))
+                ):
                     done.append((bid, Won(state, made)))
                     continue
                 try:
@@ -354,7 +249,7 @@ class Race:
             presented=session._presented,
         )
         own = lifetime if state.meta.lifetime is over.meta.lifetime else self._backend.lifetime_of(state)
-        is_timed = own.is_timed and self._sliding.is_on
+        is_timed = own.is_timed and self._backend.has_max_age
         if token is None and session._stale and can_tell and over.meta.secrets.is_newest(session._presented):
             token = None if is_timed else session._stale  # it came sealed under an older key
         sealed = "" if token is None else self._sealed.text(session._place, token, state)

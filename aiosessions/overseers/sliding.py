@@ -15,8 +15,6 @@ from aiosessions._state import SentMeta, State, Wishes
 from aiosessions._tokens import Token
 from aiosessions.overseers.backend import Backend
 from aiosessions.overseers.sealed import Sealed
-from aiosessions.transports.headers import HeaderTransport
-from aiosessions.transports.transport import Transport
 
 
 class Sliding:
@@ -25,26 +23,17 @@ class Sliding:
     Args:
         backend: of the store.
         sealed: what the texts of clients mean.
-        transport: where they travel.
-
-    Attributes:
-        is_on: whether they have a Max-Age there at all; a header has none.
     """
 
-    __slots__ = ("_backend", "_sealed", "is_on")
+    __slots__ = ("_backend", "_sealed")
 
-    def __init__(self, backend: Backend, sealed: Sealed, transport: Transport) -> None:
+    def __init__(self, backend: Backend, sealed: Sealed) -> None:
         self._backend = backend
         self._sealed = sealed
-        self.is_on: bool = not isinstance(transport, HeaderTransport)
-
-    def slides(self, state: State) -> bool:
-        """Whether the cookie of this session is timed."""
-        return self.is_on and self._backend.lifetime_of(state).is_timed
 
     def is_due(self, state: State, presented: bytes) -> bool:
         """Whether its secret is the newest, and was last sent a touch window ago, or by a clock that was far ahead."""
-        if not (self.slides(state) and state.meta.secrets.is_newest(presented)):
+        if not (self._backend.slides(state) and state.meta.secrets.is_newest(presented)):
             return False
         return abs(self._backend.now() - _sent_at(state)) >= self._backend.lifetime_of(state).touch_window
 
@@ -85,7 +74,7 @@ class Sliding:
     async def is_outdated(self, session: Session[Any]) -> bool:  # Any: as above
         """Whether what was written to be sent again is the newest no more, or nobody can tell."""
         state = session._state
-        if not (state.handle and self.slides(state)) or self._newest_of(session) is None:
+        if not (state.handle and self._backend.slides(state)) or self._newest_of(session) is None:
             return False
         try:
             newest = await self._backend.newest(session._place, state)
@@ -107,7 +96,7 @@ class Sliding:
 
     def is_done(self, wishes: Wishes, before: State, state: State) -> bool:
         """Whether others have sent it since *before*, and nothing else was to be done."""
-        if wishes.is_write or wishes.is_touched or not self.slides(state):
+        if wishes.is_write or wishes.is_touched:
             return False
         is_settled = self._backend.lifetime_of(state).rotate is None and len(state.meta.secrets.opening) == 1
         return is_settled and _sent_at(state) != _sent_at(before)
@@ -121,16 +110,13 @@ class Sliding:
 
     def put_off(self, session: Session[Any], wishes: Wishes) -> None:  # Any: as above
         """What was saved before the headers leave is sent again when they do, if it is to be."""
-        state = session._state
-        if not (session._reply.is_awaited and self.slides(state)):
-            return
-        if wishes.is_touched or self.is_due(state, session._presented):
+        if session._reply.is_awaited and (wishes.is_touched or self.is_due(session._state, session._presented)):
             session.touch()
 
     def is_missed(self, session: Session[Any]) -> bool:
         """Whether a read left its touch to the headers, and those took none along."""
         state = session._state
-        if session._stale is None or not self.is_due(state, session._presented):
+        if not self.is_due(state, session._presented):
             return False
         return self._backend.now() - state.seen_at >= self._backend.lifetime_of(state).touch_window
 

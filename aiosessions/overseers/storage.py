@@ -8,13 +8,12 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
-    DecodeError,
-    NoSessionError,
     ResponseStartedError,
     StorerError,
     UnsupportedError,
 )
 from aiosessions._events import Event
+from aiosessions._given import check_choice
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession
 from aiosessions._reply import Reply
@@ -36,6 +35,7 @@ from aiosessions.overseers.writing import Writing
 from aiosessions.sealers.sealer import Sealer, check_sealer
 from aiosessions.storers.holding import Holder, check_storer
 from aiosessions.storers.storer import Storer
+from aiosessions.transports.headers import HeaderTransport
 from aiosessions.transports.transport import Carried, Transport
 from aiosessions.values.codecs import Codec, codec_for
 
@@ -101,13 +101,9 @@ class StorageOverseer(Overseer[T]):
         imports: Sequence[Import[T]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        for option, value, choices in (
-            ("on_conflict", on_conflict, ("merge", "raise", "overwrite")),
-            ("on_storer_error", on_storer_error, ("raise", "new")),
-            ("on_reuse", on_reuse, ("ignore", "destroy")),
-        ):
-            if value not in choices:
-                raise ConfigError(f"{option}={value!r}: give one of {choices}")
+        check_choice("on_conflict", on_conflict, ("merge", "raise", "overwrite"))
+        check_choice("on_storer_error", on_storer_error, ("raise", "new"))
+        check_choice("on_reuse", on_reuse, ("ignore", "destroy"))
         if max_size is not None and max_size <= 0:
             raise ConfigError(f"max_size={max_size}: give a positive number of bytes, or None")
         if clean_every is not None and clean_every <= timedelta(0):
@@ -124,9 +120,11 @@ class StorageOverseer(Overseer[T]):
             from aiosessions.overseers.timed import TimedStorer  # noqa: PLC0415  # nobody else needs it
 
             storer = TimedStorer(storer, self._report.tell, name)
-        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, self._sealed.known)
+        has_max_age = not isinstance(self._transport, HeaderTransport)
+        known = self._sealed.known
+        self._backend = Backend(storer, self._holder, self.lifetime, self.now, self._report, known, has_max_age)
         self._devices = Devices(self._backend, f"{namespace}:", checked.decode)
-        self._sliding = Sliding(self._backend, self._sealed, self._transport)
+        self._sliding = Sliding(self._backend, self._sealed)
         self._race = Race(self._backend, self._sealed, self._sliding, self._changes, max_size)
         self._writing = Writing(self._backend, self._race, self._sliding, self._changes, self._drop)
         self._loading = Loading(
@@ -199,21 +197,10 @@ class StorageOverseer(Overseer[T]):
         place = self.places.of(name)
         with STRIPPED:
             await self._holder.ready()
-            state, _ = await self._backend.read(place, handle) if is_handle(handle) else (None, False)
-        if state is not None and state.owner == user_id:
-            deadline = state.deadline(self.lifetime)
-            if deadline is None or self.now() < deadline:
-                try:
-                    value = self._changes.codec.decode(state.value)
-                except DecodeError as error:
-                    self._report.unreadable(place.name, handle, user_id, error)
-                else:
-                    session = self._session_type(place, Carried(""), _Opened(), value, state)
-                    watch(session)
-                    return session
-
-        whose = "there is no anonymous" if user_id is None else f"{user_id!r} has no"
-        raise NoSessionError(f"{whose} session {place.name!r} of this handle")
+            state, value = await self._devices.opened(place, handle, user_id)
+        session = self._session_type(place, Carried(""), _Opened(), value, state)
+        watch(session)
+        return session
 
     # writing
 
@@ -222,7 +209,7 @@ class StorageOverseer(Overseer[T]):
         meta, presented = session._state.meta, session._presented
         secrets = meta.secrets
         lifetime = self.lifetime if meta.lifetime is None else meta.effective_lifetime(self.lifetime)
-        if lifetime.is_timed and self._sliding.is_on:
+        if lifetime.is_timed and self._backend.has_max_age:
             if can_tell and self._sliding.wants(session):
                 return True
         elif can_tell and session._stale is not None and self._sealed.reseals and secrets.is_newest(presented):
@@ -245,7 +232,7 @@ class StorageOverseer(Overseer[T]):
                 "before, or give the response or Exchange"
             )
         limit, is_due = self._race.limit, not plan.is_changed and not wishes.is_write
-        if is_due and self._sliding.slides(state):
+        if is_due and self._backend.slides(state):
             return plan  # what speaks against it stops no read
         is_large = limit is not None and (wishes.added or state.meta.flashes or len(plan.data) + META_BYTES > limit)
         try:
@@ -268,13 +255,14 @@ class StorageOverseer(Overseer[T]):
                     self._drop(session, "gone")
                 elif session._lives == plan.lives:
                     session._settled(plan, seen)
-                    self._sliding.put_off(session, plan.wishes)
+                    if self._backend.slides(seen):
+                        self._sliding.put_off(session, plan.wishes)
             return
         if session._ended and not plan.wishes.is_login and await self._backend.has_heir(session._place, session._ended):
             self._drop(session, "superseded")
             return
 
-        if plan.is_changed or plan.wishes.is_write or not self._sliding.slides(plan.state):
+        if plan.is_changed or plan.wishes.is_write or not self._backend.slides(plan.state):
             await self._writing.put(plan)
         else:
             await self._writing.send_again(plan)
@@ -287,7 +275,7 @@ class StorageOverseer(Overseer[T]):
     async def end(self, session: Session[T]) -> None:
         """See `Keeper.end`."""
         await super().end(session)
-        if self._sliding.is_missed(session):
+        if session._stale is not None and self._sliding.is_missed(session):
             await self._backend.touch_late(session._place, session._state)
             session._seen(self.now())  # tried once
 

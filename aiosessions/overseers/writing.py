@@ -11,7 +11,8 @@ from aiosessions._session import Session
 from aiosessions._tokens import new_version
 from aiosessions.overseers.backend import ATTEMPTS, Backend
 from aiosessions.overseers.changes import Changes, Plan, Updated
-from aiosessions.overseers.race import Race, Won
+from aiosessions.overseers.line import Won
+from aiosessions.overseers.race import Race
 from aiosessions.overseers.sliding import Sliding
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class Writing(Generic[T]):
         presented = (won.digest or session._presented) if won.sealed else None
         if not session._settled(plan, state, won.sealed, max_age, presented):
             return True  # destroyed meanwhile: it ends next
-        if not (won.sealed or session._reply.is_leaving):
+        if not (won.sealed or session._reply.is_leaving) and self._backend.slides(state):
             self._sliding.put_off(session, wishes)
         if state.value != plan.data:  # others' changes came in
             session.value = self._changes.merger.adopted(session.value, plan.data, state.value)
@@ -121,5 +122,5 @@ class Writing(Generic[T]):
             return "imported"
         if won.digest is not None:
             return "created" if is_new else "regenerated"
-        is_saved = won.made.is_changed or plan.wishes.is_write or not self._sliding.slides(won.state)
+        is_saved = won.made.is_changed or plan.wishes.is_write or not self._backend.slides(won.state)
         return "saved" if is_saved else "touched"
