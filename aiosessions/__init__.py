@@ -25,11 +25,11 @@ from aiosessions._exchange import Exchange
 from aiosessions._flashes import Flash, JSONValue
 from aiosessions._lifetime import Lifetime
 from aiosessions._mapping_session import MappingSession
-from aiosessions._request import RequestView, ResponseView
 from aiosessions._session import Session
 from aiosessions._store import Request as Request
 from aiosessions._store import Response as Response
 from aiosessions._store import SessionInfo, Store
+from aiosessions._views import RequestView, ResponseView
 from aiosessions.overseers.cookie import CookieOverseer
 from aiosessions.overseers.session_ended import session_ended
 from aiosessions.overseers.storage import StorageOverseer

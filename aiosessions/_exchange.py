@@ -6,8 +6,8 @@ from typing import ClassVar
 from aiosessions._errors import ConfigError
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._request import RequestView
 from aiosessions._request_sessions import RequestSessions, incoming_other
+from aiosessions._views import RequestView
 
 _SCHEMES = ("https", "http", "wss", "ws")
 _PAIRS = "give pairs of str, like [('Cookie', '...')]: the items() of a mapping, and bytes decoded as latin-1"

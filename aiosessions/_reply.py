@@ -7,7 +7,8 @@ import msgspec
 
 from aiosessions._discreet import Discreet
 from aiosessions._place import Place
-from aiosessions._request import SECURE_SCHEMES, ResponseView
+from aiosessions._request import SECURE_SCHEMES
+from aiosessions._views import ResponseView
 from aiosessions.transports.cookies import warn_plain_http
 from aiosessions.transports.transport import Carried
 

@@ -1,43 +1,16 @@
-"""What the core needs of a request and of a response, and nothing more.
+"""Views of the requests and responses that frameworks have.
 
-Frameworks differ in their headers' types; an ASGI scope and three spellings of a multi-dict cover them all.
+They differ in their headers' types; an ASGI scope and three spellings of a multi-dict cover them all.
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from aiosessions._views import ResponseView
+
 SECURE_SCHEMES = frozenset(("https", "wss"))
-
-
-class RequestView(Protocol):
-    """A request, as a Transport reads it."""
-
-    @property
-    def scheme(self) -> str:
-        """`http`, `https`, `ws` or `wss`, as far as the server knows."""
-        ...
-
-    def header(self, name: str) -> list[str]:
-        """Every value of the header *name* (given in lower case), one per header line, as sent."""
-        ...
-
-
-class ResponseView(Protocol):
-    """A response's headers, as a Transport writes them."""
-
-    def header(self, name: str) -> list[str]:
-        """Every value of the header *name*, one per header line."""
-        ...
-
-    def add(self, name: str, value: str) -> None:
-        """Append one header line."""
-        ...
-
-    def replace(self, name: str, values: Iterable[str]) -> None:
-        """Put these lines in the place of all lines called *name*."""
-        ...
 
 
 class _View(msgspec.Struct, frozen=True, gc=False):

@@ -23,9 +23,10 @@ from aiosessions._errors import (
 from aiosessions._events import logger
 from aiosessions._place import Place
 from aiosessions._reply import Reply
-from aiosessions._request import ASGIRequest, RequestView, ResponseView
+from aiosessions._request import ASGIRequest
 from aiosessions._session import Session
 from aiosessions._turn import Turn
+from aiosessions._views import RequestView, ResponseView
 from aiosessions._watched import LATE, look
 from aiosessions.transports.transport import Carried
 

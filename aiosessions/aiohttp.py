@@ -11,10 +11,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from aiosessions._errors import ConflictError, SessionError
-from aiosessions._request import RequestView, response_view
+from aiosessions._request import response_view
 from aiosessions._request_sessions import CHALLENGE, RequestSessions, error_status, incoming_other
 from aiosessions._store import Store
 from aiosessions._stores import Refresh, Refreshed, openable
+from aiosessions._views import RequestView
 from aiosessions.origins import Origins
 
 __all__ = ["setup"]

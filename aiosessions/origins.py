@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiosessions._errors import ConfigError
-from aiosessions._request import RequestView
+from aiosessions._views import RequestView
 
 __all__ = ["Origins"]
 

@@ -17,7 +17,7 @@ NAMES = {name.removesuffix(".__init__"): path for path, name in FILES.items()}
 
 FOLDERS = {
     "values": {"_errors", "_given"},
-    "transports": {"_discreet", "_errors", "_lifetime", "_request"},
+    "transports": {"_discreet", "_errors", "_lifetime", "_views"},
     "sealers": {"_base64url", "_discreet", "_errors", "_given"},
     "storers": {"_discreet", "_errors", "_given"},
     "migration": {"_base64url", "_errors", "overseers.alias", "overseers.importer"},
@@ -134,7 +134,7 @@ def test_the_core_takes_nothing_from_the_package_s_front() -> None:
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_an_adapter_knows_the_store_and_the_sessions_of_a_request(name: str) -> None:
     known = our_imports(PACKAGE / f"{name}.py")
-    words = {"_errors", "_events", "_mapping_session", "_request", "_request_sessions", "_session", "_store"}
+    words = {"_errors", "_events", "_mapping_session", "_request", "_request_sessions", "_session", "_store", "_views"}
     assert known <= words | {"_lifespan", "_stores", "asgi", "origins"}
 
 

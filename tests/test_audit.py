@@ -31,7 +31,7 @@ from aiosessions import (
     new_key,
     storer_from_url,
 )
-from aiosessions._request import RequestView, ResponseView
+from aiosessions._views import RequestView, ResponseView
 from aiosessions.cli import main
 from aiosessions.migration import Alias, StarletteCookie
 from aiosessions.sealers.sealer import Claims

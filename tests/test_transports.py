@@ -17,7 +17,8 @@ from werkzeug.datastructures import Headers
 
 from aiosessions import AESGCMSealer, CookieOverseer, Session, Store, new_key
 from aiosessions._errors import ConfigError, EncodeError, SessionTooLargeError
-from aiosessions._request import ASGIRequest, RawHeaders, ResponseView, response_view
+from aiosessions._request import ASGIRequest, RawHeaders, response_view
+from aiosessions._views import ResponseView
 from aiosessions.testing.jar import CookieJar
 from aiosessions.transports import cookies as cookie_rules
 from aiosessions.transports.cookies import CookieOptions, CookieTransport, default_transport

@@ -9,7 +9,7 @@ from msgspec import structs
 from aiosessions._errors import ConfigError
 from aiosessions._events import logger
 from aiosessions._place import Place
-from aiosessions._request import RequestView, ResponseView
+from aiosessions._views import RequestView, ResponseView
 from aiosessions.overseers.alias import Alias
 from aiosessions.overseers.importer import Importer
 from aiosessions.transports.cookies import CookieTransport

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from msgspec.structs import replace
-
 from aiosessions._errors import (
     STRIPPED,
     ConfigError,
@@ -15,7 +13,7 @@ from aiosessions._errors import (
     UnsupportedError,
 )
 from aiosessions._events import Event, EventKind
-from aiosessions._lifetime import MAX_AGE_LIMIT, Lifetime
+from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
 from aiosessions._reply import Reply
 from aiosessions._request import RawHeaders
@@ -332,16 +330,11 @@ class CookieOverseer(Overseer[T]):
             ConflictError: others kept writing the user's ledger; try again.
             StorerError: the backend failed: they may not have ended.
         """
-        if self._revocations is None:
+        if self._following is None:
             raise UnsupportedError("delete_user_sessions needs revocations=, a durable storer that remembers")
 
-        longest = self.now() + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
         with STRIPPED:
-            await self._holder.ready()
-            epoch = await self._revocations.raise_epoch(user_id, longest)
-        if keep is not None and keep.user_id == user_id:
-            held = replace(keep._state.as_held, user_epoch=epoch)
-            keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))
+            await self._following.end_user(user_id, keep, now=self.now())
         self._report.note("destroyed", self.name, user_id=user_id, reason="all sessions of the user")
 
     async def delete_all(self) -> int:

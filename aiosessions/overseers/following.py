@@ -4,9 +4,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import ClassVar, Generic, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from aiosessions._discreet import Discreet
 from aiosessions._errors import ConflictError, StorerError
 from aiosessions._events import Reporter
+from aiosessions._lifetime import MAX_AGE_LIMIT
 from aiosessions._origin import Origin
 from aiosessions._place import Place
 from aiosessions._session import Session
@@ -164,3 +167,12 @@ class Following(Generic[T]):
             return await self._revocations.deny(*what)
         await self._revocations.end(*what)
         return True
+
+    async def end_user(self, user_id: str, keep: Session[T] | None, *, now: float) -> None:
+        """End every session of a user, but *keep*: saving that one sends a token that is still good."""
+        until = now + MAX_AGE_LIMIT.total_seconds()  # remember-me logins may outlive the store's own lifetime
+        await self._holder.ready()
+        epoch = await self._revocations.raise_epoch(user_id, until)
+        if keep is not None and keep.user_id == user_id:
+            held = replace(keep._state.as_held, user_epoch=epoch)
+            keep._kept(replace(keep._state, meta=replace(keep._state.meta, held=held)))

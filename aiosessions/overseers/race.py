@@ -127,9 +127,7 @@ class Race:
             if batch:
                 await self._settle(line, batch, base)
         finally:  # who leads may be cancelled: then those whose write is still open lead themselves
-            line.turn.is_taken = False
-            if line.turn.waiting is not None:
-                line.turn.end()
+            line.turn.end()
 
     async def _settle(self, line: Line, batch: list[Bid], base: State | None) -> None:
         """Write them over *base* (None: the newest) until they win; each learns what has become of it."""

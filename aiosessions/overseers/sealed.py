@@ -2,15 +2,10 @@
 
 from collections.abc import Callable
 
-from msgspec import structs
-
-from aiosessions._errors import ConfigError, SessionTooLargeError, UnsupportedError
 from aiosessions._events import Reporter
-from aiosessions._lifetime import Lifetime
 from aiosessions._place import Place
-from aiosessions._request import RawHeaders
 from aiosessions._state import State
-from aiosessions._tokens import Token, new_handle, new_token, parse_token
+from aiosessions._tokens import Token, parse_token
 from aiosessions.sealers.sealer import Claims, Expiring, Resealing, Sealer
 from aiosessions.transports.transport import Carried
 
@@ -68,26 +63,6 @@ class Sealed:
         return self.resealing is not None and text is not None and not self.resealing.is_current(text)
 
     # of a session that is stored
-
-    def prove(self, place: Place, lifetime: Lifetime) -> None:
-        """The longest one fits the transport: later it would be found out when the headers leave.
-
-        Raises:
-            ConfigError: it does not.
-        """
-        now = self._now()
-        absolute = 0.0 if lifetime.absolute is None else lifetime.absolute.total_seconds()
-        state = State.blank(b"", now)
-        meta = structs.replace(state.meta, ends_at=now + absolute)
-        state = structs.replace(state, handle=new_handle(), owner="x" * 255, meta=meta)
-        try:
-            place.transport.write(RawHeaders([]), place.name, self.text(place, new_token(), state), Carried(""), None)
-        except UnsupportedError:
-            return  # it has public keys only: this store reads
-        except SessionTooLargeError as error:
-            raise ConfigError(
-                f"sealer: its tokens do not fit the transport ({error}): give another, or more room"
-            ) from None
 
     def text(self, place: Place, token: Token, state: State) -> str:
         """What the client gets; *state* is what is stored with it."""

@@ -29,6 +29,7 @@ from aiosessions.overseers.devices import Devices
 from aiosessions.overseers.imports_stored import StoredImports
 from aiosessions.overseers.loading import Loading
 from aiosessions.overseers.overseer import Overseer
+from aiosessions.overseers.proof import prove
 from aiosessions.overseers.race import META_BYTES, Race
 from aiosessions.overseers.sliding import Sliding
 from aiosessions.overseers.writing import Writing
@@ -144,7 +145,7 @@ class StorageOverseer(Overseer[T]):
             )
             self._take_over(imports, home)
         if sealer is not None:
-            self._sealed.prove(self.places.own, self.lifetime)
+            prove(self._sealed, self.places.own, self.lifetime)
 
     # reading
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
 from aiosessions._lifetime import MAX_AGE_LIMIT
-from aiosessions._request import RequestView, ResponseView
+from aiosessions._views import RequestView, ResponseView
 from aiosessions.transports.transport import Carried, check_token, forbid_caching, merge_list
 
 __all__ = ["CookieOptions", "CookieTransport", "default_transport", "warn_plain_http"]

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from aiosessions._errors import ConfigError, SessionTooLargeError
-from aiosessions._request import RequestView, ResponseView
+from aiosessions._views import RequestView, ResponseView
 from aiosessions.transports.transport import Carried, check_token, forbid_caching, merge_list
 
 __all__ = ["HeaderTransport"]

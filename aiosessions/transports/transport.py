@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from aiosessions._discreet import Discreet
 from aiosessions._errors import ConfigError, EncodeError
-from aiosessions._request import RequestView, ResponseView
+from aiosessions._views import RequestView, ResponseView
 
 __all__ = ["Carried", "HTTPSOnly", "Transport", "check_name", "check_token", "forbid_caching", "merge_list"]
 
