@@ -42,8 +42,15 @@ class Batches(Generic[C, A]):
             (answer,) = await self._send((call,))
         else:
             line = self._lines.get(loop) or self._line_of(loop)
-            send = self._alone(line, (call,)) if line.is_empty else self._together(line, (call,), loop)
-            (answer,) = await send
+            if line.is_empty:
+                (answer,) = await self._alone(line, (call,))
+            else:
+                waiter = self._board(line, call, loop)
+                try:
+                    answer = await waiter
+                except asyncio.CancelledError:
+                    line.leave(waiter)
+                    raise
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -80,17 +87,20 @@ class Batches(Generic[C, A]):
     async def _together(
         self, line: "_Line[C, A]", calls: Sequence[C], loop: asyncio.AbstractEventLoop
     ) -> Sequence[A | Exception]:
-        if not line.waiting:
-            loop.call_soon(self._depart, line, loop)
-        waiters: list[_Waiter[A]] = [loop.create_future() for _ in calls]
-        line.waiting += zip(calls, waiters, strict=True)
+        waiters = [self._board(line, call, loop) for call in calls]
         try:
             return [await waiter for waiter in waiters]
         except asyncio.CancelledError:
-            for waiter in waiters:
-                waiter.cancel()
-            line.leave()
+            line.leave(*waiters)
             raise
+
+    def _board(self, line: "_Line[C, A]", call: C, loop: asyncio.AbstractEventLoop) -> "_Waiter[A]":
+        """Travel with all who come in this tick."""
+        if not line.waiting:
+            loop.call_soon(self._depart, line, loop)
+        waiter: _Waiter[A] = loop.create_future()
+        line.waiting.append((call, waiter))
+        return waiter
 
     def _depart(self, line: "_Line[C, A]", loop: asyncio.AbstractEventLoop) -> None:
         passengers = [(call, waiter) for call, waiter in line.waiting if not waiter.done()]
@@ -145,10 +155,12 @@ class _Line(Generic[C, A]):
         if trip is not None:
             self.trips.pop(trip, None)
 
-    def leave(self) -> None:
-        """End the trips that nobody waits for any more."""
-        for trip, waiters in self.trips.items():
-            if not trip.cancelling() and all(waiter.cancelled() for waiter in waiters):
+    def leave(self, *waiters: _Waiter[A]) -> None:
+        """These do not wait any more; end the trips for which nobody does."""
+        for waiter in waiters:
+            waiter.cancel()
+        for trip, waiting in self.trips.items():
+            if not trip.cancelling() and all(waiter.cancelled() for waiter in waiting):
                 trip.cancel()
 
     def abandon(self, trip: asyncio.Task[None]) -> None:
