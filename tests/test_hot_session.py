@@ -20,6 +20,7 @@ Change = Callable[[Session[Cart]], object]
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine: nobody in a line takes the one before for hanging."""
     monkeypatch.setattr("aiosessions.overseers.race.RACE_SECONDS", 1e6)
+    monkeypatch.setattr("aiosessions.overseers.line.COURTESY_SECONDS", 1e6)
 
 
 class Busy:
@@ -303,7 +304,7 @@ async def test_a_line_ends_with_those_who_stood_in_it() -> None:
 
 async def test_who_stands_behind_one_that_hangs_goes_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """F3: a line is a courtesy; the one that hung is merged when it comes back."""
-    monkeypatch.setattr("aiosessions.overseers.race.RACE_SECONDS", 0.05)
+    monkeypatch.setattr("aiosessions.overseers.line.COURTESY_SECONDS", 0.01)
     busy = Busy()
     async with anyio.create_task_group() as tasks:
         first = await busy.begin(tasks, {})

@@ -371,6 +371,7 @@ def no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     stepped = SimpleNamespace(sleep=pause, current_time=lambda: 0.0, Event=SteppedEvent, move_on_after=never)
     monkeypatch.setattr("aiosessions._turn.anyio", stepped)
     monkeypatch.setattr("aiosessions.overseers.race.anyio", stepped)
+    monkeypatch.setattr("aiosessions.overseers.line.anyio", stepped)
     monkeypatch.setattr("aiosessions.overseers.overseer.anyio", stepped)
 
 

@@ -13,7 +13,7 @@ from aiosessions._turn import Turn
 if TYPE_CHECKING:
     from aiosessions.overseers.changes import Made, Make, Plan
 
-_COURTESY_SECONDS = 1.0
+COURTESY_SECONDS = 1.0
 """How long one waits for those before it, who may hang: then it races with them."""
 _MOST = 32
 """How many are written together: merging them holds the event loop."""
@@ -108,7 +108,7 @@ class Line(msgspec.Struct, eq=False):
         """Until it has the turn, or another has written it too; False: neither, for too long."""
         self.waiting.append(bid)
         try:
-            with anyio.move_on_after(_COURTESY_SECONDS):
+            with anyio.move_on_after(COURTESY_SECONDS):
                 while self.turn.is_taken and bid.is_open:
                     await self.turn.ended()
             while self.turn.is_taken and bid.is_open and bid not in self.waiting:  # its write is under way

@@ -312,7 +312,7 @@ async def test_a_write_is_known_under_those_of_others(updates: bool, others: int
 
 async def test_an_update_that_cannot_know_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """S13, F3: when others have written too often since the answer got lost, it is not made twice: StorerError."""
-    monkeypatch.setattr("aiosessions._state._REMEMBERED", 2)
+    monkeypatch.setattr("aiosessions._state._LINEAGE", 16)  # two versions
     storer, visitor = OverwrittenStorer(), Visitor()
     here, elsewhere = StorageOverseer(Cart, storer), StorageOverseer(Cart, storer)
 
