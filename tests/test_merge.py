@@ -768,6 +768,56 @@ def test_law_untyped_documents_merge_into_documents(kind: Any, base: object, one
         assert merger.merge(encoded[0], encoded[2], encoded[1]).conflicts == ()
 
 
+@dataclass
+class Line:
+    sku: str = ""
+    price: float = 0.0
+
+
+@dataclass
+class Settled:
+    """Whatever is encoded comes back with the same spelling."""
+
+    visits: Annotated[int, Merge.ADD] = 0
+    ratio: float = 0.5
+    seen: Annotated[list[int], Merge.UNION] = field(default_factory=list[int])
+    cart: list[Line] = field(default_factory=list[Line])
+    price: Money = field(default_factory=Money)
+    note: str | None = None
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    anything: Any = None
+
+
+settled = st.builds(
+    Settled,
+    visits=numbers,
+    ratio=st.floats(-10, 10) | numbers,
+    seen=st.lists(numbers, max_size=3, unique=True),
+    cart=st.lists(st.builds(Line, texts, st.floats(0, 10) | numbers), max_size=3),
+    price=st.builds(Money, numbers, texts),
+    note=st.none() | texts,
+    counts=st.dictionaries(texts, numbers, max_size=3),
+    anything=trees,
+)
+
+
+@given(st.sampled_from([JSONCodec, MessagePackCodec]), settled, settled, settled)
+def test_law_documents_that_the_codec_wrote_merge_by_the_short_way_as_by_the_long_one(
+    kind: Any, base: Settled, one: Settled, two: Settled
+) -> None:
+    """F3, V2: the same value, the same conflicts; and what it makes is what the codec writes of it."""
+    codec = kind(Settled)
+    merger = Merger(codec)
+    documents = [codec.settled(each, codec.encode(each)) for each in (base, one, two)]
+    assert codec.is_settled
+
+    short, long = merger.merge(*documents, are_spelled=True), merger.merge(*documents)
+
+    assert short.value == long.value
+    assert Counter(short.conflicts) == Counter(long.conflicts)
+    assert short.data == codec.encode(short.value)
+
+
 @st.composite
 def added_to(draw: st.DrawFn, base: list[object]) -> list[object]:
     """A list with what was added to it, anywhere."""
