@@ -774,6 +774,11 @@ class Line:
     price: float = 0.0
 
 
+class Some(TypedDict):
+    a: int
+    b: NotRequired[int]
+
+
 @dataclass
 class Settled:
     """Whatever is encoded comes back with the same spelling."""
@@ -785,6 +790,9 @@ class Settled:
     price: Money = field(default_factory=Money)
     note: str | None = None
     counts: dict[str, int] = field(default_factory=dict[str, int])
+    by_number: dict[int, Annotated[float, Merge.ADD]] = field(default_factory=dict[int, float])
+    some: Some = field(default_factory=lambda: Some(a=1))
+    row: Row = field(default_factory=Row)
     anything: Any = None
 
 
@@ -797,7 +805,10 @@ settled = st.builds(
     price=st.builds(Money, numbers, texts),
     note=st.none() | texts,
     counts=st.dictionaries(texts, numbers, max_size=3),
-    anything=trees,
+    by_number=st.dictionaries(numbers, st.floats(-10, 10) | numbers, max_size=2),
+    some=st.fixed_dictionaries({"a": numbers}, optional={"b": numbers}),
+    row=st.builds(Row, numbers, numbers),
+    anything=trees | st.floats(allow_nan=False, allow_infinity=False),
 )
 
 

@@ -74,7 +74,7 @@ class Merger(Generic[T]):
             on_conflict: what to do where both changed the same thing and no rule settles it: "raise" raises, else ours
                 is taken and reported. (Who overwrites does not merge.)
             are_spelled: the codec itself wrote all three of values of T as it is now: see `CheckedCodec.spelling`. Then
-                what it makes of the merged value is the result.
+                so is the result.
 
         Raises:
             ConflictError: "raise" or `Merge.RAISE`, or the result would not fit T; it names the fields.
@@ -141,9 +141,8 @@ class Merger(Generic[T]):
             return f"both changed {', '.join(refused)}"
         try:
             data = self._codec.dump(merged)
-            value = self._codec.decode(data)
-            return Merged(self._codec.encode(value) if are_spelled else data, value, tuple(clashes.settled))
-        except (EncodeError, DecodeError):
+            return Merged(data, self._codec.decode(data), tuple(clashes.settled))
+        except DecodeError:
             return "the two changes together do not fit it"
 
     def _written(self, default: object) -> object:
