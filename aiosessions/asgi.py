@@ -120,7 +120,7 @@ class SessionMiddleware:
             except Exception as error:
                 if not await answer.covers(error):
                     raise
-            if sessions.must_end():
+            if sessions.found and sessions.must_end():
                 await sessions.end()
         except BaseException:  # cancelled, most of all: from outside, and maybe while something was ending
             await sessions.abandon()
