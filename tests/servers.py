@@ -51,12 +51,14 @@ class ValkeyServer:
     """One Valkey process and its folder.
 
     Args:
+        binary: another server that is started like it: Redis.
         options: its configuration, `_` for `-`.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, **options: str | int) -> None:
+    def __init__(self, *, binary: str | None = None, **options: str | int) -> None:
+        self.binary = binary
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="valkey"))
         self.options: dict[str, str | int] = {
@@ -73,7 +75,7 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Start it, also again on the same port and folder, and wait until it answers."""
-        command = [str(_valkey_binary()), *self.arguments]
+        command = [self.binary or str(_valkey_binary()), *self.arguments]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(self._answers, f"an answer of Valkey on port {self.port}")
@@ -117,9 +119,9 @@ class ValkeyServer:
 
 
 @contextmanager
-def valkey(**options: str | int) -> Generator[ValkeyServer]:
-    """A Valkey server."""
-    server = ValkeyServer(**options)
+def valkey(*, binary: str | None = None, **options: str | int) -> Generator[ValkeyServer]:
+    """A Valkey server, or (see *binary*) one like it."""
+    server = ValkeyServer(binary=binary, **options)
     try:
         server.start()
         yield server

@@ -32,16 +32,11 @@ from aiosessions.storers._redis_scripts import Call
 from aiosessions.storers.batches import Batches
 from aiosessions.storers.openings import Openings
 
-__all__ = ["COMMANDS", "RedisServer"]
+__all__ = ["RedisServer"]
 
 _log = logging.getLogger("aiosessions.storers.redis")
 
 _Command = Sequence[Argument]
-COMMANDS = (
-    "+eval +evalsha +get +mget +getrange +setrange +set +del +pttl +pexpire +persist +expireat +time "
-    "+zadd +zscore +zscan +zrem +zremrangebyscore +zrevrange +scan +info"
-)
-"""What the ACL of a user must allow, beside the keys that start with the prefix."""
 
 _MOST = 128  # calls in one trip
 _MOMENT = 0.005  # seconds until a full pool is asked again: it tells nobody when somebody leaves

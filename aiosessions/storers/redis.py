@@ -13,9 +13,10 @@ from hashlib import sha256
 from secrets import token_hex
 
 from aiosessions._errors import ConfigError, StorerError
-from aiosessions.storers._redis_driver import Client, forbidden
+from aiosessions.storers._redis_acl import COMMANDS, refusal
+from aiosessions.storers._redis_driver import Client
 from aiosessions.storers._redis_scripts import HEAL, INDEX, TIME, TIMES, Call, a_call
-from aiosessions.storers._redis_server import COMMANDS, RedisServer
+from aiosessions.storers._redis_server import RedisServer
 from aiosessions.storers._redis_url import clients_from_url
 from aiosessions.storers.bounded import seconds_of
 from aiosessions.storers.loops import Loops
@@ -261,7 +262,7 @@ class RedisStorer:
         try:
             await self._prove(server)
         except StorerError as error:
-            denied = forbidden(error)
+            denied = await refusal(server, error, self._prefix + b"probe#" + token_hex(8).encode())
             if denied is None:
                 raise
             needed = f"~{decoded(self._prefix)}* {COMMANDS}"
