@@ -305,9 +305,10 @@ class TestAnACL:
     @pytest.fixture(params=["valkey", "redis-server"])
     async def server(self, request: pytest.FixtureRequest) -> AsyncIterator[ValkeyServer]:
         """Valkey, and Debian's Redis, whose scripts are not told which command was refused."""
-        binary = None if request.param == "valkey" else shutil.which(request.param)
-        if binary is None and request.param != "valkey":
-            pytest.skip("no redis-server: apt-get install redis-server")
+        name: str = request.param
+        binary = None if name == "valkey" else shutil.which(name)
+        if binary is None and name != "valkey":
+            pytest.skip(f"no {name}: apt-get install {name}")
         with valkey(binary=binary) as server:
             yield server
 
