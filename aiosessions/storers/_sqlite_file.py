@@ -178,7 +178,9 @@ def _explained(path: str) -> Generator[None]:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    connection.execute("BEGIN")  # one look at it: another may be making it
     is_made = _is_made(connection, path)
+    connection.execute("COMMIT")
     mode = _number_or_text(connection, "PRAGMA journal_mode = WAL")
     if mode != b"wal":
         raise ConfigError(f"{path}: SQLite cannot keep its log (WAL) there: give a path on a local disk")

@@ -678,6 +678,22 @@ def test_a_storer_serves_one_event_loop_after_another_and_two_at_once(path: Path
     asyncio.run(storer.aclose())
 
 
+async def test_who_comes_while_another_makes_the_file_does_not_take_it_for_something_else(tmp_path: Path) -> None:
+    """S13: several processes start on a new file: one makes it, and all of them work."""
+    for number in range(20):
+        storers = [SQLiteStorer(tmp_path / f"{number}.db") for _ in range(4)]
+
+        async def use(index: int, storers: list[SQLiteStorer] = storers) -> bool:
+            if index % 2:
+                return await storers[index // 2].create("k", numbered(index))
+            return await storers[index // 2].read("k") is not None
+
+        won = await race(8, use)
+        assert sum(won[1::2]) == 1
+        for storer in storers:
+            await storer.aclose()
+
+
 async def test_clean_lets_writers_in_between_its_pages(storer: SQLiteStorer, clock: MovableClock) -> None:
     """S10: a write that comes while a crowd is removed is made before the last of it has gone."""
     await race(1500, lambda number: storer.create(f"k{number}", record(clock, lives=5.0)))
