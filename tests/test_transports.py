@@ -693,3 +693,14 @@ class TestHeaders:
         transport = HeaderTransport(prefix="X-My-")
         assert transport.read(request(x_my_app=TOKEN), "app").token == TOKEN
         assert repr(transport) == "HeaderTransport(prefix='X-My-', suffix='', expose=True)"
+
+
+def test_names_without_end_are_read_and_written_and_few_are_remembered() -> None:
+    """Where visitors choose the names of sessions."""
+    transport = CookieTransport()
+    for name in [f"chat{number}" for number in range(600)] * 2:
+        headers = RawHeaders([])
+        transport.write(headers, name, "token", Carried(""), None)
+        assert headers.header("Set-Cookie")[0].startswith(f"__Host-{name}=token;")
+        assert transport.read(request(f"__Host-{name}=token"), name).token == "token"
+    assert len(transport._wires) <= 256

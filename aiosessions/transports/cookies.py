@@ -23,7 +23,7 @@ _TOTAL_LIMIT = 6144  # servers refuse requests with headers of 8 KiB, and ours a
 _SMALLEST = 512
 _MAX_AGE = int(MAX_AGE_LIMIT.total_seconds())
 _SET_ID_LENGTH = 8
-_KNOWN = 256
+_KNOWN = 256  # names: where visitors choose them there is no end
 _TOO_LARGE = "raise max_bytes (6144 at most), or keep it in a StorageOverseer"
 
 _PATH = re.compile(r"/[ -:<-~]{0,1023}", re.ASCII)  # RFC 6265 §4.1.1 path-value; longer ones are ignored (6265bis §5.6)
@@ -128,16 +128,15 @@ class CookieTransport:
             is looked at now and never again.
     """
 
-    __slots__ = ("_attributes", "_most_chunks", "_options", "_prefix", "_room", "_wires")
+    __slots__ = ("_attributes", "_most_chunks", "_options", "_room", "_wires")
 
     def __init__(self, options: CookieOptions | None = None) -> None:
         if options is None and os.environ.get("AIOSESSIONS_DEBUG") == "1":
             _warn_debug()
             options = CookieOptions.debug()
         self._options = options = options or CookieOptions()
-        self._prefix = options.name_prefix
         self._attributes = options.attributes
-        self._wires: dict[str, _Wire] = {}
+        self._wires = _Wires(options.name_prefix)
         self._room = min(options.max_bytes, _COOKIE_LIMIT)  # of one cookie
         # Every chunk but the last is a full cookie.
         self._most_chunks = 0 if options.max_bytes <= _COOKIE_LIMIT else math.ceil(options.max_bytes / _COOKIE_LIMIT)
@@ -162,7 +161,7 @@ class CookieTransport:
 
     def read(self, request: RequestView, name: str) -> Carried:
         """See `Transport.read`."""
-        wire = self._wires.get(name) or self._wire(name)
+        wire = self._wires[name]
         lines = request.header("cookie")
         if len(lines) == 1 and lines[0].startswith(wire.equals) and ";" not in lines[0]:
             # The session's cookie and no other: what most requests carry.
@@ -192,23 +191,18 @@ class CookieTransport:
     def write(self, response: ResponseView, name: str, token: str, carried: Carried, max_age: int | None) -> None:
         """See `Transport.write`. Max-Age is at least 1 second and at most 400 days (RFC 6265bis §5.5)."""
         check_token(token, name)
-        wire = self._wires.get(name) or self._wire(name)
+        wire = self._wires[name]
         fits = len(wire.equals) + len(token) <= self._room
         lifetime = "" if max_age is None else f"; Max-Age={min(max(int(max_age), 1), _MAX_AGE)}"
         self._send(response, wire, {wire.name: token} if fits else self._split(name, wire, token), lifetime, carried)
 
     def clear(self, response: ResponseView, name: str, carried: Carried) -> None:
         """See `Transport.clear`."""
-        self._send(response, self._wires.get(name) or self._wire(name), {}, "", carried)
+        self._send(response, self._wires[name], {}, "", carried)
 
     def vary(self, response: ResponseView, name: str) -> None:  # noqa: ARG002 -- a header needs it
         """See `Transport.vary`."""
         merge_list(response, "Vary", "Cookie", unless="*")
-
-    def _wire(self, name: str) -> "_Wire":
-        if len(self._wires) >= _KNOWN:
-            self._wires.clear()  # where visitors choose names there is no end
-        return self._wires.setdefault(name, _Wire(self._prefix, name))
 
     def _split(self, name: str, wire: "_Wire", token: str) -> dict[str, str]:
         """Names and values of chunks, each with their set's id and their number."""
@@ -279,6 +273,20 @@ class _Wire:
         self.own = re.compile(rf"[ \t]*{literal}(?:\.[0-9])?[ \t]*=", re.ASCII)
         self.where = f"cookie {name}"
         self.absent = Carried(self.where)
+
+
+class _Wires(dict[str, _Wire]):
+    """What sessions are called in cookie headers, by their names; each is made when it is first asked for."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def __missing__(self, name: str) -> _Wire:
+        if len(self) >= _KNOWN:
+            self.clear()
+        wire = self[name] = _Wire(self._prefix, name)
+        return wire
 
 
 def _is_usable(token: str) -> bool:
