@@ -6,22 +6,13 @@ They differ in their headers' types; an ASGI scope and three spellings of a mult
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
-import msgspec
-
+from aiosessions._discreet import Discreet
 from aiosessions._views import ResponseView
 
 SECURE_SCHEMES = frozenset(("https", "wss"))
 
 
-class _View(msgspec.Struct, frozen=True, gc=False):
-    def __repr__(self) -> str:  # tracebacks may show local variables: no cookie
-        return f"<{type(self).__name__}>"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:  # a Struct's own would show it
-        return []
-
-
-class ASGIRequest(_View, frozen=True):
+class ASGIRequest(Discreet, frozen=True):
     """A view of an ASGI scope, http or websocket."""
 
     scope: Mapping[str, Any]  # Any: ASGI scopes hold anything
@@ -40,7 +31,7 @@ class ASGIRequest(_View, frozen=True):
         return found
 
 
-class RawHeaders(_View, frozen=True):
+class RawHeaders(Discreet, frozen=True):
     """A view of the header list of an ASGI message, changed in place."""
 
     lines: list[tuple[bytes, bytes]]
