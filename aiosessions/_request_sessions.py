@@ -83,10 +83,9 @@ class RequestSessions(msgspec.Struct, eq=False):
                         plans.append((place, plan))
             for place, plan in plans:
                 await place.keeper.carry_out(plan)
-            if len(plans) > 1:
-                for place, plan in plans[:-1]:  # the others took their time since
-                    if place in self.reply.words:
-                        await place.keeper.confirm(plan.session)
+            for place, plan in plans[:-1]:  # the others took their time since
+                if place in self.reply.words:
+                    await place.keeper.confirm(plan.session)
         except BaseException as error:  # also what is no error of ours, and a cancellation
             self.failed = place
             strip(error)

@@ -120,7 +120,7 @@ class Changes(Generic[T]):
 
     def over(self, stored: State, data: bytes) -> Made:
         """*data* in the place of what is stored, with the fields of it that this version does not know."""
-        if self._is_spelled(stored):  # it has none
+        if self._is_spelled(stored):
             return Made(data, is_changed=True, spelling=self.codec.spelling(data))
         whole = self.merger.carry_unknown(stored.value, data)
         return Made(whole, is_changed=True, spelling=self.codec.spelling(data) if whole is data else 0)
@@ -141,14 +141,17 @@ class Changes(Generic[T]):
         if theirs.value == loaded.value or self.on_conflict == "overwrite":
             return self.over(theirs, ours)
 
-        ours = self.over(loaded, ours).data
         are_spelled = self.codec.is_settled and self._is_spelled(loaded) and self._is_spelled(theirs)
-        rule = self.on_conflict
-        merged = self.merger.merge(loaded.value, ours, theirs.value, on_conflict=rule, are_spelled=are_spelled)
+        if not are_spelled:
+            ours = self.over(loaded, ours).data
+        merged = self.merger.merge(
+            loaded.value, ours, theirs.value, on_conflict=self.on_conflict, are_spelled=are_spelled
+        )
         spelling = self.codec.spelling(merged.data) if are_spelled else 0
         return Made(merged.data, is_changed=True, spelling=spelling, fields=merged.conflicts)
 
     def _is_spelled(self, state: State) -> bool:
+        """Whether this codec wrote its value, byte for byte: then there is no field in it that it does not know."""
         known = state.meta.spelling
         return known != 0 and known == self.codec.spelling(state.value)
 

@@ -61,7 +61,7 @@ _NONE = object()
 
 def _same(one: object, other: object) -> bool:
     """Whether it is the same for the codec too: equality may leave out fields, and True is 1."""
-    return (one == other) if type(one) is type(other) and type(one) in SCALARS else difference(one, other) is None
+    return difference(one, other) is None
 
 
 def _with_fields(held: T, new: T) -> T:
