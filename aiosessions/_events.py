@@ -95,7 +95,7 @@ class Reporter:
         reason: str = "",
         fields: tuple[str, ...] = (),
     ) -> None:
-        """Hand it to both."""
+        """An event, for the application's function and the log."""
         level = _LEVELS.get(kind, logging.DEBUG)
         if logger.isEnabledFor(level):
             about = ", ".join(filter(None, (reason, *fields)))

@@ -14,7 +14,7 @@ from aiosessions.storers.storer import Record
 
 _VERSIONS = 2**63
 _ANCESTOR = struct.Struct(">Q")
-_LINEAGE = 64 * _ANCESTOR.size  # the last versions
+_LINEAGE = 64 * _ANCESTOR.size  # bytes: the last 64 versions
 _REMEMBERED_SECONDS = 30.0
 """Longer than a storer's time-out and a driver's own retries together."""
 

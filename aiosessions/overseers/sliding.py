@@ -18,7 +18,7 @@ from aiosessions.overseers.sealed import Sealed
 
 
 class Sliding:
-    """Which tokens of one store are sent again.
+    """Which tokens of one store are sent again. What a write asks is asked of sessions that slide (`Backend.slides`).
 
     Args:
         backend: of the store.

@@ -25,7 +25,7 @@ async def refusal(server: RedisServer, error: StorerError, key: bytes) -> str | 
     if denied is None or "can't run this" not in denied:
         return denied
 
-    # before Redis 7.2 a script is not told which: each is tried, so that it changes nothing
+    # Redis 7.0 does not tell a script which: each is tried, so that it changes nothing
     trials: dict[str, tuple[Argument, ...]] = {
         "getrange": (key, 0, 0),
         "setrange": (key, 0, b""),

@@ -679,7 +679,7 @@ def test_a_storer_serves_one_event_loop_after_another_and_two_at_once(path: Path
 
 
 async def test_who_comes_while_another_makes_the_file_does_not_take_it_for_something_else(tmp_path: Path) -> None:
-    """S13: several processes start on a new file: one makes it, and all of them work."""
+    """S13: several start on a new file at once: one makes it, and all of them work."""
     for number in range(20):
         storers = [SQLiteStorer(tmp_path / f"{number}.db") for _ in range(4)]
 
